@@ -1,0 +1,135 @@
+"""The pipeline from Python: DataFrames in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from autodim import artifact
+from autodim.config.reader import load_config
+from autodim.config.schema import Config
+from autodim.dimension.allocation import Allocation
+from autodim.dimension.budget import parse_budget
+from autodim.errors import DataError, did_you_mean
+from autodim.stages.export import read_allocation
+from autodim.stages.predict import open_run as open_folder
+from autodim.stages.predict import predict
+from autodim.stages.search import search as walk
+from autodim.training.device import set_up
+from autodim.training.progress import Progress
+
+
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: where everything is.
+        allocation: the widths with their costs and scores.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.allocation: Allocation = read_allocation(folder)
+
+    @property
+    def widths(self) -> pd.DataFrame:
+        """One row per slot: `slot`, `rows`, `width`, `cost`, `score`."""
+        rows = [
+            {"slot": slot, "rows": e.rows, "width": e.width, "cost": e.cost, "score": e.score}
+            for e in self.allocation.entries
+            for slot in e.slots
+        ]
+        return pd.DataFrame(rows, columns=["slot", "rows", "width", "cost", "score"])
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per model (uniform, cut, retrained): test AUC, log loss, calibration and sizes."""
+        results = artifact.read_json(self.folder / "evaluate" / "results.json")
+        rows = []
+        for model in results["models"]:
+            test = model["test"][0] if model["test"] else {}
+            sizes = {k: model[k] for k in ("params", "train_bytes", "serve_bytes", "dims")}
+            rows.append({"model": model["name"], **{k: test.get(k) for k in ("auc", "logloss", "calibration")}, **sizes})
+        return pd.DataFrame(rows)
+
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.folder / "report.html"
+
+    def predict(self, rows: pd.DataFrame | Path, device: str = "auto") -> pd.DataFrame:
+        """Probabilities of new rows, one column per label; unseen ids read the out-of-vocabulary row."""
+        return predict(self.folder, rows, set_up(device, None))
+
+    def __repr__(self) -> str:
+        a = self.allocation
+        return f"Result({str(self.folder)!r}: {a.strategy}, {a.spent:,} of {a.uniform:,} {a.unit})"
+
+
+def search(
+    log: pd.DataFrame | str | Path,
+    label: str | Mapping[str, Any] | None = None,
+    slots: Sequence[str | Mapping[str, Any]] | None = None,
+    budget: str = "25% params",
+    run: str | Path = "runs/autodim",
+    settings: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Walk the whole road: from a log to widths, a small model and a report.
+
+    Args:
+        log: a DataFrame, or the path of a CSV or Parquet file.
+        label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`).
+        slots: columns (or slot sections) to use; default for a DataFrame: every other column.
+        budget: `25% params`, `1000000 bytes`, `0.25 dims`.
+        run: the run's folder; the same call again continues it.
+        settings: any part of a config, nested as in YAML; `autodim show template` is the manual.
+        quiet: no progress on stderr.
+
+    Raises:
+        AutodimError: with what was found, what was expected and what to do.
+    """
+    values: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in (settings or {}).items()}
+    data = values.setdefault("data", {})
+    frame = log if isinstance(log, pd.DataFrame) else None
+    if frame is None:
+        data["path"] = str(log)
+    if label is not None:
+        data["labels"] = [label if isinstance(label, str) else dict(label)]
+    if slots is not None:
+        data["slots"] = [s if isinstance(s, str) else dict(s) for s in slots]
+    elif frame is not None and "slots" not in data:
+        data["slots"] = _other_columns(frame, data.get("labels", []))
+    values.setdefault("prune", {})["budget"] = parse_budget(budget).model_dump(exclude_none=True)
+    values["run"] = str(run)
+    config = config_of(values, in_memory=frame is not None)
+    return Result(walk(config, Progress("quiet" if quiet else "auto"), frame=frame).folder)
+
+
+def config_of(values: dict[str, Any], in_memory: bool) -> Config:
+    """Check values as a YAML file's would be; a DataFrame needs no `data.path`."""
+    if in_memory:
+        values["data"].setdefault("path", "(a DataFrame)")
+    return load_config(values, source="settings").config
+
+
+def open_run(folder: str | Path) -> Result:
+    """A run that was made before.
+
+    Raises:
+        RunError: not a run folder, or no widths in it yet.
+    """
+    open_folder(Path(folder))
+    return Result(Path(folder))
+
+
+def _other_columns(frame: pd.DataFrame, labels: Sequence[Any]) -> list[str]:
+    used = [lab if isinstance(lab, str) else lab.get("column", lab["name"]) for lab in labels]
+    names = [str(c) for c in frame.columns]
+    for column in used:
+        if column not in names:
+            raise DataError(f"label: no column {column!r} in the DataFrame{did_you_mean(column, names)}")
+    return [c for c in names if c not in used]

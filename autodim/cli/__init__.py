@@ -1,0 +1,71 @@
+"""The command line: one command, one file. Results go to stdout, everything for people to stderr.
+
+torch and the data engine are imported inside commands, so that help, listings and config errors are instant.
+Exit codes: 0 done; 1-6 the user's to solve (`autodim.errors`); 130 and 143 stopped by a signal, everything saved.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from autodim.cli.compare import compare
+from autodim.cli.cp import cp
+from autodim.cli.demo import demo
+from autodim.cli.export import export
+from autodim.cli.ls import ls
+from autodim.cli.predict import predict
+from autodim.cli.report import report
+from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
+from autodim.cli.show import show
+from autodim.cli.verify import verify
+from autodim.errors import AutodimError
+
+app = typer.Typer(
+    name="autodim",
+    help="Finds how wide each embedding table of a recommender model should be, within a budget.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+START, ROAD, AFTER = "Start here", "The road, stage by stage", "Afterwards"
+app.command(rich_help_panel=START)(demo)
+app.command(rich_help_panel=START)(search)
+app.command(rich_help_panel=START)(ls)
+app.command(rich_help_panel=START)(cp)
+app.command(rich_help_panel=START)(show)
+app.command(rich_help_panel=ROAD)(prepare)
+app.command(rich_help_panel=ROAD)(pretrain)
+app.command(rich_help_panel=ROAD)(prune)
+app.command(rich_help_panel=ROAD)(retrain)
+app.command(rich_help_panel=ROAD)(evaluate)
+app.command(rich_help_panel=AFTER)(compare)
+app.command(rich_help_panel=AFTER)(report)
+app.command(rich_help_panel=AFTER)(export)
+app.command(rich_help_panel=AFTER)(predict)
+app.command(rich_help_panel=AFTER)(verify)
+
+
+def main() -> None:
+    """Entry point: user errors without a traceback, bugs with one."""
+    try:
+        app()
+    except AutodimError as error:
+        typer.secho("error: ", fg=typer.colors.RED, nl=False, err=True)
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        # torch, and with it `Interrupted`, is loaded only if a command loaded it
+        code = getattr(error, "exit_code", None)
+        if type(error).__name__ != "Interrupted" or code is None:
+            raise
+        typer.echo(f"{error}; everything is saved. Continue with:\n  {command_line()}", err=True)
+        sys.exit(code)
+
+
+def command_line() -> str:
+    """The command as the user typed it."""
+    import shlex
+
+    return shlex.join(["autodim", *sys.argv[1:]])

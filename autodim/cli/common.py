@@ -1,0 +1,44 @@
+"""What several commands share: their arguments, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autodim.config import catalogue, load_config
+from autodim.config.schema import Config
+
+if TYPE_CHECKING:
+    from autodim.training.progress import Progress
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="a YAML file, a shipped config's name, or a run folder")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="on top of the config")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result, no progress")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress lines")]
+
+
+def read_config(name: str, overrides: Sequence[str] | None) -> Config:
+    """The config that an argument means: a file, a shipped one, or a run folder's own."""
+    path = Path(name)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return load_config(path / "config.yaml", [f"run={json.dumps(str(path))}", *(overrides or ())]).config
+    return load_config(catalogue.find_config(name), overrides or ()).config
+
+
+def progress(as_json: bool, quiet: bool) -> Progress:
+    """The progress that the flags ask for."""
+    from autodim.training.progress import Progress
+
+    return Progress("quiet" if as_json or quiet else "auto")
+
+
+def print_json(value: Any) -> None:
+    """A machine-readable result."""
+    typer.echo(json.dumps(value, indent=1, allow_nan=False))

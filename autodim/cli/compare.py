@@ -1,0 +1,69 @@
+"""`autodim compare`: strategies against each other at the same budgets, over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
+
+
+def compare(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    strategies: Annotated[
+        str, typer.Option("--strategies", help="comma-separated; default: sseds and every baseline")
+    ] = "sseds,uniform,random,magnitude,frequency_tiers,power_rule,fourth_root",
+    shares: Annotated[str, typer.Option("--shares", help="budgets as shares of the uniform model")] = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2",
+    out: Annotated[Path | None, typer.Option("--out", help="folder; default: the config's run + -compare")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every strategy at the same budgets, over seeds, against the uncut model; run it again to continue."""
+    settings = read_config(config, overrides)
+    names = _names(strategies)
+    budgets = _floats(shares) or ([settings.prune.budget.share] if settings.prune.budget.share else [0.25])
+    numbers = [int(v) for v in _floats(seeds, "--seeds")]
+    folder = out or Path(settings.run + "-compare")
+
+    from autodim.stages.compare import compare as run
+
+    rows = run(settings, folder, names, budgets, numbers, progress(as_json, quiet))
+    if as_json:
+        print_json(rows)
+        return
+    from rich.console import Console
+
+    from autodim.report.terminal import comparison_table
+    from autodim.stages.tables import comparisons, write_tables
+
+    for title, table in comparisons(rows):
+        Console().print(title, comparison_table(table), sep="\n")
+    for row in rows:
+        if "infeasible" in row:
+            typer.echo(f"{row['strategy']} at {row['share']:g}, seed {row['seed']}: {row['infeasible']}", err=True)
+    typer.echo(f"saved: {write_tables(folder, rows)}, {folder / 'comparison.json'}", err=True)
+
+
+def _names(text: str) -> list[str]:
+    from autodim.config.catalogue import components
+    from autodim.errors import ConfigError, did_you_mean
+
+    known = [e.name for e in components()["strategies"]]
+    names = [n.strip() for n in text.split(",") if n.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--strategies: found {name!r}{did_you_mean(name, known)}")
+    return names
+
+
+def _floats(text: str, flag: str = "--shares") -> list[float]:
+    from autodim.errors import ConfigError
+
+    try:
+        return [float(v) for v in text.split(",") if v.strip()]
+    except ValueError as error:
+        raise ConfigError(f"{flag}: found {text!r}, expected numbers separated by commas") from error

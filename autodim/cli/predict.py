@@ -1,0 +1,41 @@
+"""`autodim predict`: score new rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autodim.cli.common import RunArgument
+
+DEVICE = typer.Option("--device", help="auto, cpu or cuda")
+
+
+def predict(
+    run: RunArgument,
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet with the slots' columns; labels are not needed")],
+    out: Annotated[Path | None, typer.Option("--out", help="CSV or Parquet; default: CSV on stdout")] = None,
+    model: Annotated[str, typer.Option("--model", help="small, cut or uniform")] = "small",
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Score new rows with a run's small model; ids that training never saw read the out-of-vocabulary row."""
+    from autodim.errors import ConfigError, did_you_mean
+    from autodim.stages.predict import MODELS
+    from autodim.stages.predict import predict as score
+    from autodim.training.device import set_up
+
+    if model not in MODELS:
+        raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
+    frame = score(run, data, set_up(device, None), model)
+    if out is None:
+        frame.to_csv(sys.stdout, index=False)
+    elif out.suffix == ".csv":
+        frame.to_csv(out, index=False)
+    else:
+        frame.to_parquet(out, index=False)
+    if out is not None:
+        typer.echo(f"{out}: {len(frame):,} rows", err=True)

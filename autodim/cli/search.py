@@ -1,0 +1,101 @@
+"""`autodim search` and its stages as commands of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, estimate size and time, do nothing")]
+Widths = Annotated[Path | None, typer.Option("--widths", help="a widths file to use instead of the run's own")]
+
+
+def search(
+    config: ConfigArgument, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False, quiet: Quiet = False
+) -> None:
+    """The whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue."""
+    settings = read_config(config, overrides)
+    if dry_run:
+        from autodim.stages.plan import plan, plan_lines
+
+        found = plan(settings)
+        if as_json:
+            print_json(found)
+        else:
+            typer.echo("\n".join(plan_lines(found)))
+        return
+    from autodim.stages.search import search as walk
+
+    run = walk(settings, progress(as_json, quiet))
+    print_run(run.folder, as_json)
+
+
+def print_run(folder: Path, as_json: bool) -> None:
+    """What a finished run found: widths and results on stdout, where things are and what to do next on stderr."""
+    from autodim.stages.predict import open_run
+    from autodim.stages.report import report_data
+
+    run = open_run(folder)
+    data = report_data(run)
+    if as_json:
+        from autodim import artifact
+
+        print_json(
+            {
+                "run": str(folder),
+                "widths": {s.name: s.width for s in data.slots},
+                "budget": {"unit": data.budget.unit, "asked": data.budget.asked, "spent": data.budget.spent},
+                **artifact.read_json(run.stage("evaluate") / "results.json"),
+            }
+        )
+        return
+    from rich.console import Console
+
+    from autodim.report.terminal import results_table, widths_table
+
+    console = Console()
+    console.print(widths_table(data.slots, data.budget.unit))
+    console.print(results_table(data.results))
+    typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)
+    for command in data.commands:
+        typer.echo(f"  {command.command}   # {command.purpose}", err=True)
+
+
+def prepare(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Encode the log into the run's folder."""
+    _stages(config, overrides, quiet, ())
+
+
+def pretrain(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Train the uniform model."""
+    _stages(config, overrides, quiet, ("pretrain",))
+
+
+def prune(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Score every dimension, allocate the budget, cut."""
+    _stages(config, overrides, quiet, ("prune",))
+
+
+def retrain(
+    config: ConfigArgument, overrides: Overrides = None, widths: Widths = None, quiet: Quiet = False
+) -> None:
+    """Train the cut model: warm or cold, from the run's allocation or any widths file."""
+    _stages(config, overrides, quiet, ("retrain",), widths)
+
+
+def evaluate(config: ConfigArgument, overrides: Overrides = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Measure every model of the run on its test part, and draw the report."""
+    folder = _stages(config, overrides, quiet or as_json, ("evaluate",))
+    print_run(folder, as_json)
+
+
+def _stages(
+    config: str, overrides: list[str] | None, quiet: bool, stages: tuple[str, ...], widths: Path | None = None
+) -> Path:
+    settings = read_config(config, overrides)
+    from autodim.stages.search import search as walk
+
+    return walk(settings, progress(False, quiet), stages, widths=widths).folder

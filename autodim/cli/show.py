@@ -1,0 +1,60 @@
+"""`autodim show`: a config with every value, where each comes from, or one component."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autodim.config import catalogue, load_config, to_yaml, walk
+from autodim.config.reader import Loaded
+from autodim.config.spelling import shown
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="a config file, a shipped config, or a component such as deepfm")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, on top of the file")] = None,
+    origins: Annotated[
+        bool, typer.Option("--origins", help="one line a value: where it comes from, what it is")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Prints a config with all its values, after checking it; or what a component is and how to choose it."""
+    shipped = [entry.name for entry in catalogue.configs()]
+    found = _components(name)
+    if found and name not in shipped and not catalogue.is_there(Path(name)):
+        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_sentence(one) for one in found))
+        return
+    loaded = load_config(catalogue.find_config(name), overrides or ())
+    if as_json:
+        values: dict[str, Any] = {"config": loaded.config.model_dump(mode="json")}
+        typer.echo(json.dumps(values | ({"origins": loaded.origins} if origins else {}), indent=2))
+    elif origins:
+        typer.echo("\n".join(_lines(loaded)))
+    else:
+        typer.echo(to_yaml(loaded.config), nl=False)
+
+
+def _components(name: str) -> list[dict[str, str]]:
+    return [
+        {"family": family, "name": entry.name, "description": entry.description, "key": ".".join(key)}
+        for family, key in catalogue.CHOSEN_BY.items()
+        for entry in catalogue.components()[family]
+        if entry.name == name
+    ]
+
+
+def _sentence(one: dict[str, str]) -> str:
+    return f"{one['name']} ({one['family']}): {one['description']}\n  choose it with {one['key']}={one['name']}"
+
+
+def _lines(loaded: Loaded) -> list[str]:
+    rows = []
+    for path, value in walk.leaves(loaded.config):
+        text = json.dumps(list(value)) if isinstance(value, tuple) else "null" if value is None else shown(value)
+        rows.append((f"{walk.dotted(path)}: {text}", loaded.origins[walk.dotted(path)], walk.describe(path)))
+    first = min(60, max(len(row[0]) for row in rows))
+    second = max(len(row[1]) for row in rows)
+    return [f"{setting:<{first}}  # {origin:<{second}}  {about}".rstrip() for setting, origin, about in rows]

@@ -1,0 +1,141 @@
+"""Shipped configs, and one line about every component. A plain table, so that listing imports no torch.
+
+A test holds the table against the schema: every name that a config may hold is here, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autodim.config.spelling import closest, quoted
+from autodim.config.text_file import read_text
+from autodim.config.yaml_text import parse
+from autodim.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of `autodim ls`; `path` is set for configs."""
+
+    name: str
+    description: str
+    path: Path | None = None
+
+
+COMPONENTS: dict[str, dict[str, str]] = {
+    "models": {
+        "fm": "factorization machine: linear part and all slot pairs' inner products",
+        "deepfm": "FM and a deep part on the same slot vectors; the default",
+        "widedeep": "a linear part beside a deep part",
+        "dnn": "the slot vectors side by side through dense layers",
+        "pnn": "dense layers on the slot vectors and the products of slot pairs (inner or outer)",
+        "dcn": "cross layers with a weight vector each, beside a deep part",
+        "dcnv2": "cross layers with a weight matrix each, beside a deep part",
+    },
+    "table_optimizers": {
+        "lazy_adam": "Adam whose moments move for the batch's rows only; the default",
+        "adagrad": "a step size for each number of each row",
+        "rowwise_adagrad": "one step size a row: Adagrad's memory divided by the width",
+        "sgd": "plain steps, no state",
+    },
+    "dense_optimizers": {
+        "adam": "the default",
+        "adamw": "Adam with weight decay apart from the gradient",
+        "adagrad": "step sizes that only fall",
+        "sgd": "plain steps, no state",
+    },
+    "strategies": {
+        "sseds": "one pass of gradients scores every dimension of every slot, the best are kept; the default",
+        "magnitude": "keeps the dimensions with the largest weights",
+        "random": "keeps dimensions by lot: what any score has to beat",
+        "uniform": "one width for all slots: the baseline that often wins",
+        "frequency_tiers": "widths from a ladder, the widest for the most frequent slots",
+        "power_rule": "width = base x rows^-alpha (mixed dimensions, Ginart et al. 2019)",
+        "fourth_root": "width = 6 x rows^0.25, scaled to the budget (the rule of DeepCTR's `auto`)",
+        "manual": "the widths of a file",
+    },
+    "logs": {
+        "flights": "327,346 flights of 2013 with planes and weather: was it late? From the `demo` extra, no download",
+        "planted": "a generated log whose true widths are known",
+        "criteo": "the raw Criteo display advertising format: label, I1-I13, C1-C26, tabs, no header",
+        "avazu": "the raw Avazu format: CSV with a header, `click` and `hour`",
+    },
+    "retrain_modes": {
+        "warm": "kept columns and upper layers go on; the first loss equals the cut model's; the default",
+        "warm_cold_first": "warm with a fresh first dense layer (SSEDS paper)",
+        "cold": "fresh weights at the found widths",
+        "none": "the cut model as it is",
+    },
+    "presets": {
+        "paper": "SSEDS as printed: budget in dims, one raw global ranking, no floor, first dense layer cold",
+    },
+}
+
+# Where in the schema each family is chosen; `show` tells it, and the test against drift walks it.
+CHOSEN_BY: dict[str, tuple[str, ...]] = {
+    "models": ("model", "name"),
+    "table_optimizers": ("pretrain", "optimizer", "tables", "name"),
+    "dense_optimizers": ("pretrain", "optimizer", "dense", "name"),
+    "strategies": ("prune", "strategy"),
+    "logs": ("data", "log"),
+    "retrain_modes": ("retrain", "mode"),
+    "presets": ("prune", "preset"),
+}
+
+
+def folder() -> Path:
+    """The shipped configs: inside the installed package, or beside it in a checkout.
+
+    Raises:
+        ConfigError: neither exists (a damaged installation).
+    """
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "shipped", package.parent / "configs"):
+        if (candidate / "template.yaml").is_file():
+            return candidate
+    raise ConfigError(f"the shipped configs are missing from {package / 'shipped'}; install autodim again")
+
+
+def configs() -> list[Entry]:
+    """The shipped configs by name, each with its `description:`."""
+    entries = []
+    for path in sorted(folder().glob("*.yaml")):
+        value = parse(read_text(path), str(path)).value
+        description = value.get("description", "") if isinstance(value, dict) else ""
+        entries.append(Entry(path.stem, str(description), path))
+    return entries
+
+
+def components() -> dict[str, list[Entry]]:
+    """What a config can choose from, by family."""
+    return {family: [Entry(name, text) for name, text in table.items()] for family, table in COMPONENTS.items()}
+
+
+def find_config(name: str) -> Path:
+    """The file of a path or of a shipped config's name (`movielens`, `movielens.yaml`, `configs/movielens.yaml`).
+
+    A file of that name in the current folder comes first. Only a bare name or one in a folder `configs` falls back
+    to the shipped ones, so that the commands in the shipped files work without a checkout.
+
+    Raises:
+        ConfigError: no such file and no such shipped config.
+    """
+    given = Path(name)
+    if is_there(given):
+        return given
+    if given.suffix in ("", ".yaml", ".yml") and given.parent in (Path("."), Path("configs")):
+        shipped = {entry.name: entry.path for entry in configs()}
+        if path := shipped.get(given.stem):
+            return path
+        if guess := closest(given.stem, [*shipped, *(word for table in COMPONENTS.values() for word in table)]):
+            raise ConfigError(f'{quoted(name)}: no such file or shipped config; did you mean "{guess}"?')
+    raise ConfigError(f"{quoted(name)}: no such file or shipped config; `autodim ls configs` lists the shipped ones")
+
+
+def is_there(path: Path) -> bool:
+    """Whether something other than a folder stands at a path; False for names that no file can have."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,114 @@
+"""What the schema alone cannot see: settings that contradict each other or have no effect. Torch-free.
+
+Each check yields problems; all of them are collected. Settings without effect count only where they were given
+and differ from the default, so that a resolved config, which gives everything, passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from autodim.config import check_data
+from autodim.config.problem import Problem, given, idle
+from autodim.config.schema import Config
+from autodim.config.spelling import closest, quoted
+from autodim.config.yaml_text import KeyPath
+from autodim.errors import ConfigError
+
+
+def check(config: Config) -> list[Problem]:
+    """Every problem across sections, in the order of the file's sections."""
+    return [problem for one in CHECKS for problem in one(config)]
+
+
+def require(config: Config, source: str = "config") -> None:
+    """Raises one ConfigError with all problems; for configs that were built in Python."""
+    if problems := check(config):
+        raise ConfigError("\n".join(f"{source}: {p.text}" for p in problems))
+
+
+def _model(config: Config) -> Iterator[Problem]:
+    model = config.model
+    needs: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("hidden", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
+        ("dropout", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
+        ("batch_norm", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
+        ("cross_layers", ("dcn", "dcnv2")),
+        ("product", ("pnn",)),
+    )
+    for name, models in needs:
+        if model.name not in models and given(model, name):
+            yield idle(("model", name), f"model.name: {model.name}, only with {', '.join(models)}", ("model", "name"))
+
+
+def _prune(config: Config) -> Iterator[Problem]:
+    prune = config.prune
+    if prune.strategy == "manual" and prune.widths is None:
+        yield Problem(("prune", "strategy"), "prune.widths: missing, expected the widths file for `strategy: manual`")
+    for name, strategy in (
+        ("alpha", "power_rule"),
+        ("ladder", "frequency_tiers"),
+        ("widths", "manual"),
+        ("seed", "random"),
+    ):
+        if prune.strategy != strategy and given(prune, name):
+            why = f"prune.strategy: {prune.strategy}, only with {strategy}"
+            yield idle(("prune", name), why, ("prune", "strategy"))
+
+
+def _limits(config: Config) -> Iterator[Problem]:
+    prune, width = config.prune, config.model.width
+    known = {slot.name: slot for slot in config.data.slots}
+    yield from _range(("prune",), "prune", prune.min_dim, prune.max_dim, width)
+    yield from _multiple(("prune",), "prune", prune.multiple_of, width)
+    for name, limits in prune.slots.items():
+        path: KeyPath = ("prune", "slots", name)
+        key = f"prune.slots.{name if name.isprintable() else quoted(name)}"
+        if known and name not in known:
+            guess = closest(name, known)
+            hint = f'; did you mean "{guess}"?' if guess else f"; slots: {', '.join(known)}"
+            yield Problem(path, f"{key}: no such slot{hint}")
+            continue
+        if name in known and known[name].kind == "value":
+            yield Problem(path, f"{key}: a slot of kind value has no table, so limits on its width have no effect")
+        multiple = limits.multiple_of or prune.multiple_of
+        if limits.multiple_of is not None:
+            yield from _multiple(path, key, limits.multiple_of, width)
+        if limits.fixed is not None:
+            if limits.fixed > width:
+                yield Problem(
+                    (*path, "fixed"), f"{key}.fixed: found {limits.fixed}, expected at most model.width: {width}"
+                )
+            elif limits.fixed % multiple:
+                found = f"{key}.fixed: found {limits.fixed}"
+                yield Problem((*path, "fixed"), f"{found}, expected a multiple of {multiple} (multiple_of)")
+            for other in ("min_dim", "max_dim"):
+                if getattr(limits, other) is not None:
+                    yield Problem((*path, other), f"{key}.{other}: has no effect beside `fixed`; take out one of them")
+        elif limits.min_dim is not None or limits.max_dim is not None:
+            low = prune.min_dim if limits.min_dim is None else limits.min_dim
+            high = prune.max_dim if limits.max_dim is None else limits.max_dim
+            yield from _range(path, key, low, high, width)
+
+
+def _range(path: KeyPath, key: str, low: int, high: int | None, width: int) -> Iterator[Problem]:
+    if high is not None and high > width:
+        yield Problem((*path, "max_dim"), f"{key}.max_dim: found {high}, expected at most model.width: {width}")
+    if low > width:
+        yield Problem((*path, "min_dim"), f"{key}.min_dim: found {low}, expected at most model.width: {width}")
+    elif high is not None and low > high:
+        yield Problem((*path, "min_dim"), f"{key}.min_dim: found {low}, expected at most max_dim: {high}")
+
+
+def _multiple(path: KeyPath, key: str, multiple: int, width: int) -> Iterator[Problem]:
+    if multiple > width:
+        found = f"{key}.multiple_of: found {multiple}"
+        yield Problem((*path, "multiple_of"), f"{found}, expected at most model.width: {width}")
+
+
+def _run(config: Config) -> Iterator[Problem]:
+    if not config.run.strip() or not config.run.isprintable():
+        yield Problem(("run",), f"run: found {quoted(config.run)}, expected the name of a folder")
+
+
+CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_run, *check_data.CHECKS, _model, _prune, _limits)

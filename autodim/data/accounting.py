@@ -1,0 +1,47 @@
+"""Every row that is read is used, rejected or dropped; this is where the rejected ones are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autodim.errors import DataError
+
+EXAMPLES = 5  # rejected rows that the manifest remembers
+
+
+@dataclass
+class Rejects:
+    """Counts rejected rows and stops at the first one too many.
+
+    Attributes:
+        limit: rows that may be rejected (`data.max_bad_rows`).
+        rejected: rows rejected so far.
+        blank: lines without any character; they are no rows and are counted apart.
+        examples: where and why, for the first few.
+    """
+
+    limit: int
+    rejected: int = 0
+    blank: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, where: str, reason: str, text: str | None = None) -> None:
+        """Count one rejected row.
+
+        Raises:
+            DataError: when more than `limit` rows are rejected.
+        """
+        self.rejected += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(f"{where}: {reason}")
+        if self.rejected > self.limit:
+            shown = f"; it reads {excerpt(text)}" if text is not None else ""
+            raise DataError(
+                f"{where}: {reason}{shown}. That makes {self.rejected} rejected row(s), data.max_bad_rows allows "
+                f"{self.limit}: correct the file, or raise data.max_bad_rows to leave such rows out"
+            )
+
+
+def excerpt(text: str, length: int = 80) -> str:
+    """The start of a text, quoted, with control characters escaped: safe to print."""
+    return repr(text[:length] + ("..." if len(text) > length else ""))

@@ -1,0 +1,260 @@
+"""A log, wherever it lies, as pieces of rows in a fixed order.
+
+CSV, TSV (.gz too) and Parquet files, one, many by a pattern, or a folder of them (in the order of their names), or a
+DataFrame. A piece holds the wanted columns only; of CSV every column is text, of Parquet and frames the stored type.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from autodim.config.schema import DataConfig
+from autodim.data import csvfile
+from autodim.data.accounting import Rejects, excerpt
+from autodim.data.logs import DERIVED
+from autodim.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARQUET_ROWS = 1 << 17  # rows of a piece of Parquet or of a frame
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
+
+Progress = Callable[[str, int, int], None]  # what is being done, units done, units in all
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows.
+
+    Attributes:
+        table: the wanted columns, under their names in the log.
+        source: the file, or `the DataFrame`.
+        lines: which line (CSV) or row (else) of the source each row was.
+        unit: `line` or `row`.
+    """
+
+    table: pa.Table
+    source: str
+    lines: csvfile.Lines
+    unit: str = "row"
+
+    def where(self, row: int) -> str:
+        return f"{self.source}, {self.unit} {self.lines.of(row)}"
+
+
+def columns_of(data: DataConfig) -> list[str]:
+    """Every column that the config names, each once: slots, labels, drop, split."""
+    named = [s.source for s in data.slots] + [label.source for label in data.labels] + list(data.drop)
+    return list(dict.fromkeys([*named, *([data.split.column] if data.split.column else [])]))
+
+
+def log_files(data: DataConfig, base: Path) -> list[Path]:
+    """The files of a log, sorted by name.
+
+    Args:
+        data: `path` may hold ${VARIABLES}, `~`, patterns (`part-*.csv`), or name a folder.
+        base: what relative paths are relative to.
+
+    Raises:
+        DataError: an unset variable, no such file, or something that is not a regular file.
+    """
+    if data.path is None:
+        raise ConfigError("data.path is not set: name the CSV, TSV or Parquet file(s) of the log")
+    text = os.path.expanduser(os.path.expandvars(data.path))
+    if "$" in text and text == os.path.expanduser(data.path) and not (base / text).exists():
+        raise DataError(f"data.path is {data.path!r}, but that environment variable is not set: export it")
+    if "\0" in text:
+        raise DataError(f"data.path {data.path!r} holds a NUL character")
+    path = base / text
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES) and p.name[0] not in "._")
+        if not found:
+            raise DataError(f"{path}: no file in this folder ends with one of {', '.join(SUFFIXES)}")
+    elif path.exists():
+        found = [path]
+    else:
+        found = sorted(Path(name) for name in glob(str(path)))
+        if not found:
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            hint = did_you_mean(path.name, siblings) if siblings else f"; the folder {path.parent} is not there either"
+            raise DataError(f"{path}: no such file{hint if len(hint) < 400 else ''}")
+    for file in found:
+        if not file.is_file():
+            raise DataError(f"{file}: not a regular file; data.path should name CSV, TSV or Parquet files")
+    return found
+
+
+def open_log(
+    data: DataConfig,
+    base: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    rejects: Rejects | None = None,
+    source: pd.DataFrame | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Piece]:
+    """Pieces of a log, in file order, with the wanted columns.
+
+    Args:
+        data: how the log is read.
+        base: what relative paths are relative to.
+        columns: the wanted ones (default: all that `data` names).
+        optional: more columns, given where the source has them (a list column of all sources must agree).
+        rejects: the row accounting to add to (default: a fresh one with `data.max_bad_rows`).
+        source: a frame to read instead of `data.path`.
+        progress: told ("reading", bytes or rows done, of how many).
+
+    Raises:
+        DataError: files that cannot be read as described; see the reader of each format.
+    """
+    wanted = list(columns) if columns is not None else columns_of(data)
+    rejects = rejects if rejects is not None else Rejects(data.max_bad_rows)
+    derived = DERIVED.get(data.log or "", {})
+    if source is not None:
+        yield from (_derive(p, wanted, derived) for p in _frame(source, wanted, optional, derived, progress))
+        return
+    files = log_files(data, base)
+    sizes = [file.stat().st_size for file in files]
+    for i, file in enumerate(files):
+        done = sum(sizes[:i])
+
+        def report(part: int, done: int = done) -> None:
+            if progress is not None:
+                progress("reading", done + part, sum(sizes))
+
+        read = _parquet if is_parquet(file) else _csv
+        for piece in read(file, data, wanted, optional, derived, rejects, report):
+            yield _derive(piece, wanted, derived)
+        report(sizes[i])
+
+
+def is_parquet(path: Path) -> bool:
+    """By the file's first bytes, so that a wrong name does not matter."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _wanted(
+    where: str,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    derived: dict[str, Any],
+    hint: str = "",
+) -> list[str]:
+    """The stored columns to read; derived ones (that are not stored) stand for the column they come from."""
+    stored = [derived[c][0] if c in derived and c not in names else c for c in wanted]
+    for column in stored:
+        if column not in names:
+            known = did_you_mean(column, list(names))
+            shown = known if len(known) < 600 else f"; it has {len(names)} columns, the first {excerpt(names[0])}"
+            raise DataError(f"{where}: no column {excerpt(column)}{shown}{hint}")
+    return list(dict.fromkeys([*stored, *(c for c in optional if c in names)]))
+
+
+def _derive(piece: Piece, wanted: Sequence[str], derived: dict[str, Any]) -> Piece:
+    table = piece.table
+    for column in wanted:
+        if column in derived and column not in table.column_names:
+            origin, make = derived[column]
+            try:
+                table = table.append_column(column, make(table[origin]))
+            except DataError as error:
+                raise DataError(f"{piece.where(0)} and below, column {origin!r}: {error}") from None
+    return Piece(table, piece.source, piece.lines, piece.unit)
+
+
+def _csv(
+    path: Path,
+    data: DataConfig,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    derived: dict[str, Any],
+    rejects: Rejects,
+    report: Callable[[int], None],
+) -> Iterator[Piece]:
+    stem = path.name.lower().removesuffix(".gz")
+    delimiter = data.delimiter or ("\t" if stem.endswith(".tsv") else ",")
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        raise ConfigError(f"data.delimiter is {delimiter!r}, but must be one ASCII character other than a quote")
+    hint = ""
+    if data.header:
+        names = csvfile.header_names(path, delimiter)
+        other = next((c for c in "\t;|," if len(names) == 1 and c in names[0]), None)
+        hint = f". The first line has no {delimiter!r} but has {other!r}: set data.delimiter?" if other else ""
+    else:
+        names = list(data.names)
+        if not names:
+            raise ConfigError("data.header is false, so data.names must name the columns of the file, in its order")
+        found = csvfile.field_count(path, delimiter)
+        if found != len(names) and path.stat().st_size:
+            raise DataError(
+                f"{path}, line 1: {found} fields, but data.names names {len(names)} columns; correct data.names or "
+                f"data.delimiter (now {delimiter!r})"
+            )
+    columns = _wanted(str(path), names, wanted, optional, derived, hint)
+    for table, lines in csvfile.read_csv(path, names, columns, delimiter, data.header, rejects, report):
+        yield Piece(table, str(path), lines, "line")
+
+
+def _parquet(
+    path: Path,
+    data: DataConfig,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    derived: dict[str, Any],
+    rejects: Rejects,
+    report: Callable[[int], None],
+) -> Iterator[Piece]:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            columns = _wanted(str(path), file.schema_arrow.names, wanted, optional, derived)
+            rows, size, first = file.metadata.num_rows, path.stat().st_size, 1
+            for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
+                yield Piece(pa.Table.from_batches([batch]), str(path), csvfile.Lines(first))
+                first += batch.num_rows
+                report(size * (first - 1) // max(rows, 1))
+            if first - 1 != rows:
+                raise DataError(f"{path}: {first - 1} rows where the file's footer promises {rows}; it is damaged")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {error}; is the file whole?") from None
+
+
+def _frame(
+    frame: pd.DataFrame,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    derived: dict[str, Any],
+    progress: Progress | None,
+) -> Iterator[Piece]:
+    names = [str(name) for name in frame.columns]
+    columns = _wanted("the DataFrame", names, wanted, optional, derived)
+    for start in range(0, len(frame), PARQUET_ROWS):
+        rows = frame.iloc[start : start + PARQUET_ROWS]
+        arrays = []
+        for column in columns:
+            if names.count(column) > 1:
+                raise DataError(f"the DataFrame has {names.count(column)} columns named {column!r}; keep one")
+            try:
+                arrays.append(pa.Array.from_pandas(rows.iloc[:, names.index(column)]))
+            except (pa.ArrowException, TypeError, ValueError) as error:
+                raise DataError(
+                    f"the DataFrame, column {column!r}, rows from {start}: values of mixed types ({error}); "
+                    "make them one type, for instance with astype(str)"
+                ) from None
+        yield Piece(pa.table(arrays, names=columns), "the DataFrame", csvfile.Lines(start))
+        if progress is not None:
+            progress("reading", min(start + PARQUET_ROWS, len(frame)), len(frame))

@@ -1,0 +1,273 @@
+"""One piece of a log, translated: texts with codes of its own, numbers, labels, and what decides a row's part.
+
+`encode` keeps these on disk between its passes (so the log is read once); `encode_rows` turns them into ids at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from autodim.config.schema import DataConfig, SlotConfig
+from autodim.data import splits
+from autodim.data.accounting import Rejects, excerpt
+from autodim.data.labels import label_values, matches
+from autodim.data.numeric import Scale, log_square_buckets, quantile_buckets
+from autodim.data.reader import Piece
+from autodim.data.text import Bags, Coded, bags, coded, flat, numbers, times
+from autodim.data.vocabulary import Vocabulary
+from autodim.errors import DataError
+
+GROUP_ROWS = 1 << 21  # rows whose texts are looked up together: a lookup hashes the whole vocabulary
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Column = Coded | Bags | np.ndarray
+
+
+@dataclass(frozen=True)
+class Work:
+    """N rows of a log.
+
+    Attributes:
+        rows: N int64, number of each row in the log.
+        slots: in the config's order: texts, bags, or float64 numbers (`value`, and `buckets` by quantile).
+        labels: N x T float32, NaN missing.
+        key: N float64 sort keys (split by time), or empty.
+        kind: what the keys are, `number` or `time`.
+        parts: N int8 (split by column; see `splits`), or empty.
+    """
+
+    rows: np.ndarray
+    slots: tuple[Column, ...]
+    labels: np.ndarray
+    key: np.ndarray
+    kind: str
+    parts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def save(self, path: Path) -> None:
+        """Write as one Arrow file, read back by memory map."""
+        columns = [c if isinstance(c, np.ndarray) else c.to_arrow() for c in self.slots]
+        arrays = [pa.array(self.rows), *(pa.array(c) for c in columns), *(pa.array(c) for c in self.labels.T)]
+        names = ["row", *(f"s{i}" for i in range(len(columns))), *(f"l{t}" for t in range(self.labels.shape[1]))]
+        for name, array in (("key", self.key), ("part", self.parts)):
+            if len(array) == len(self.rows):
+                arrays.append(pa.array(array))
+                names.append(name)
+        table = pa.table(arrays, names=names)
+        with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+
+    @staticmethod
+    def load(path: Path, labels: int) -> Work:
+        with pa.memory_map(str(path)) as stream:
+            batch = pa.ipc.open_file(stream).get_batch(0)
+        names = batch.schema.names
+        slots = [_back(batch.column(n)) for n in names if n[0] == "s"]
+        values = np.stack([batch.column(f"l{t}").to_numpy() for t in range(labels)], axis=1)
+        key = batch.column("key").to_numpy() if "key" in names else np.empty(0)
+        parts = batch.column("part").to_numpy() if "part" in names else np.empty(0, np.int8)
+        return Work(batch.column("row").to_numpy(), tuple(slots), values, key, "", parts)
+
+
+def translate(
+    piece: Piece, data: DataConfig, first_row: int, rejects: Rejects, predict: bool = False
+) -> tuple[Work, int]:
+    """Translate one piece.
+
+    Args:
+        piece: rows with the columns of `data`.
+        data: slots, labels, drop, split.
+        first_row: number of the piece's first row.
+        rejects: gains the rows whose number or time cannot be read.
+        predict: keep every row: nothing is dropped or split, and labels may be absent or (in dropped rows) odd.
+
+    Returns:
+        (the rows kept, how many were dropped by `data.drop`).
+    """
+    table = piece.table
+    dropped = np.zeros(table.num_rows, bool)
+    for column, value in data.drop.items():
+        if column in table.column_names:
+            dropped |= _in(piece, column, lambda c=column, v=value: matches(table[c], v, data.missing))  # type: ignore[misc]
+    keep = np.ones(len(dropped), bool) if predict else ~dropped
+    rows = np.flatnonzero(keep)
+    if len(rows) < table.num_rows:
+        table = table.take(pa.array(rows))
+
+    found: dict[int, np.ndarray] = {}
+    good = np.ones(len(rows), bool)
+    for i, slot in enumerate(data.slots):
+        if slot.kind in ("value", "buckets"):
+            found[i], bad = _in(piece, slot.source, lambda c=slot.source: numbers(table[c], data.missing))  # type: ignore[misc]
+            _reject(piece, rows, bad & good, slot.source, flat(table[slot.source]), rejects)
+            good &= ~bad
+    key, kind = np.empty(0), ""
+    if data.split.by == "time" and not predict:
+        column = str(data.split.column)
+        key, kind = _in(piece, column, lambda: times(table[column], data.missing))
+        _reject(piece, rows, np.isnan(key) & good, column, flat(table[column]), rejects)
+        good &= ~np.isnan(key)
+    if not good.all():
+        at = np.flatnonzero(good)
+        table, rows = table.take(pa.array(at)), rows[at]
+        found = {i: values[at] for i, values in found.items()}
+        key = key[at] if len(key) else key
+
+    def column_of(i: int) -> Column:
+        slot = data.slots[i]
+        if slot.kind == "value" or (slot.kind == "buckets" and slot.buckets == "quantile"):
+            return found[i]
+        if slot.kind == "buckets":
+            return log_square_buckets(found[i])
+        return _in(piece, slot.source, lambda: _texts(table, slot, data.missing))
+
+    slots = tuple(each(column_of, range(len(data.slots))))
+    labels = np.full((len(rows), len(data.labels)), np.nan, np.float32)
+    judged = ~dropped[rows] if predict else slice(None)
+    for t, label in enumerate(data.labels):
+        if label.source in table.column_names:
+            source = flat(table[label.source])
+            source = source.filter(pa.array(judged)) if predict else source
+            labels[judged, t] = _in(piece, label.source, lambda s=source, k=label: label_values(s, k, data.missing))  # type: ignore[misc]
+    parts = np.empty(0, np.int8)
+    if data.split.by == "column" and not predict:
+        named = coded(table[str(data.split.column)], data.missing)
+        parts = _in(piece, str(data.split.column), lambda: splits.column_parts(named, data.split))
+    return Work(rows + first_row, slots, labels, key, kind, parts), int(dropped.sum()) if not predict else 0
+
+
+@dataclass(frozen=True)
+class Ids:
+    """N encoded rows: one-hot ids N x S1 int32, numeric N x n float32, per bag slot (K int32, N + 1 int64)."""
+
+    ids: np.ndarray
+    numeric: np.ndarray
+    bags: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Everything learnt from the training rows.
+
+    Attributes:
+        slots: the config's slots.
+        vocabularies: by table.
+        edges: of the slots bucketed by quantile, by position in `slots`.
+        scales: of the `value` slots, by position in `slots`.
+    """
+
+    slots: tuple[SlotConfig, ...]
+    vocabularies: dict[str, Vocabulary]
+    edges: dict[int, tuple[float, ...]]
+    scales: dict[int, Scale]
+
+    def encode(self, works: Sequence[Work]) -> list[Ids]:
+        """Ids of some pieces, looked up together."""
+
+        def column(i: int) -> list[np.ndarray]:
+            return self._column(i, works)
+
+        columns = each(column, range(len(self.slots)))
+        kinds = [slot.kind for slot in self.slots]
+        result = []
+        for w, work in enumerate(works):
+            one_hot = [columns[i][w] for i, kind in enumerate(kinds) if kind in ("categorical", "buckets")]
+            values = [columns[i][w] for i, kind in enumerate(kinds) if kind == "value"]
+            lists = [(columns[i][w], _offsets(work.slots[i])) for i, kind in enumerate(kinds) if kind == "multi"]
+            result.append(
+                Ids(_stack(one_hot, len(work), np.int32), _stack(values, len(work), np.float32), tuple(lists))
+            )
+        return result
+
+    def texts(self, i: int, work: Work) -> Coded:
+        """Slot i of a piece as texts (of all its bags' items); not for `value` slots."""
+        column = work.slots[i]
+        if isinstance(column, np.ndarray):
+            return quantile_buckets(column, self.edges[i])
+        return column.items if isinstance(column, Bags) else column
+
+    def _column(self, i: int, works: Sequence[Work]) -> list[np.ndarray]:
+        slot = self.slots[i]
+        if slot.kind == "value":
+            return [self.scales[i].apply(work.slots[i]) for work in works]  # type: ignore[arg-type]
+        vocabulary = self.vocabularies[slot.table or slot.name]
+        found = [self.texts(i, work) for work in works]
+        ids = vocabulary.ids_of(pa.concat_arrays([text.values for text in found]))
+        bounds = np.cumsum([0] + [len(text.values) for text in found])
+        gone = np.int32(vocabulary.missing_id)  # code -1 reads what is appended
+        return [np.append(ids[bounds[w] : bounds[w + 1]], gone)[text.codes] for w, text in enumerate(found)]
+
+
+def grouped(works: Iterable[Work]) -> Iterator[list[Work]]:
+    """Consecutive pieces, together at least GROUP_ROWS rows (but for the last group)."""
+    group: list[Work] = []
+    for work in works:
+        group.append(work)
+        if sum(len(w) for w in group) >= GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`function` of every item, on as many threads as Arrow uses (it lets go of the interpreter's lock)."""
+    if pa.cpu_count() == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(pa.cpu_count(), len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def _texts(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> Coded | Bags:
+    if slot.kind == "multi":
+        return bags(table[slot.source], slot.separator, missing)
+    return coded(table[slot.source], missing, slot.prefix)
+
+
+def _in(piece: Piece, column: str, function: Callable[[], Result]) -> Result:
+    """`function()`, whose DataError gains the place."""
+    try:
+        return function()
+    except DataError as error:
+        place = f"{piece.unit}s from {piece.lines.of(0)}" if len(piece.table) else "no rows"
+        raise DataError(f"{piece.source}, {place}, column {column!r}: {error}") from None
+
+
+def _reject(piece: Piece, rows: np.ndarray, bad: np.ndarray, column: str, values: pa.Array, rejects: Rejects) -> None:
+    for i in np.flatnonzero(bad):
+        value = values[int(i)].as_py()
+        reason = f"column {column!r} holds {excerpt(str(value))}, which is no finite number"
+        if value is None or value == "":
+            reason = f"column {column!r} is missing, but it sorts the rows into parts"
+        elif isinstance(value, str):
+            reason += " (if it means missing, add it to data.missing)"
+        rejects.add(piece.where(int(rows[i])), reason)
+
+
+def _back(array: pa.Array) -> Column:
+    if pa.types.is_dictionary(array.type):
+        return Coded.from_arrow(array)
+    return Bags.from_arrow(array) if pa.types.is_large_list(array.type) else array.to_numpy()
+
+
+def _offsets(column: Column) -> np.ndarray:
+    assert isinstance(column, Bags)
+    return column.offsets
+
+
+def _stack(columns: list[np.ndarray], rows: int, kind: type) -> np.ndarray:
+    """Columns side by side, row-major."""
+    result = np.empty((rows, len(columns)), kind)
+    for j, column in enumerate(columns):
+        result[:, j] = column
+    return result

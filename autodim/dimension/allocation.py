@@ -1,0 +1,362 @@
+"""The allocation: widths of all slots, what they cost and where they come from. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from autodim.dimension import widths_yaml
+from autodim.embedding.layout import Block, CostModel, Layout, Slot, Table, uniform_layout
+from autodim.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One block of a table, at its width.
+
+    Attributes:
+        table: the table's name.
+        slots: names of the slots that read it.
+        start: first row of the block.
+        stop: one past its last row.
+        width: numbers stored a row; 0: no table.
+        kept: which dimensions of the uniform table are kept, ascending; None: unknown, or not along the axes.
+        projected: a matrix width x common maps the stored vector to the common width.
+        bias: each slot adds a constant vector.
+        cost: in the allocation's unit, projection and biases included.
+        score: sum of the kept dimensions' scores; None: the strategy scores nothing.
+        scores: the score of each of the D dimensions, or None.
+    """
+
+    table: str
+    slots: tuple[str, ...]
+    start: int
+    stop: int
+    width: int
+    kept: tuple[int, ...] | None = None
+    projected: bool = False
+    bias: bool = False
+    cost: int = 0
+    score: float | None = None
+    scores: tuple[float, ...] | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def block(self) -> Block:
+        return Block(self.table, self.start, self.stop, self.width, self.projected, self.bias)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Widths of all slots: the product's artefact, `widths.yaml`.
+
+    Attributes:
+        strategy: what found it (`manual`: a person).
+        unit: of all costs: params, bytes or dims.
+        asked: the budget, in the unit.
+        spent: sum of the entries' costs; at most `asked`.
+        uniform: what the uniform model that was cut costs.
+        common: the common width that the model sees. That of the uniform model, except with the strategy `uniform`:
+            a native uniform model of width w has common width w and no projections.
+        entries: the blocks, in slot order.
+        budget: the budget as it was asked for, e.g. `25% params`.
+        source: hash of what it came from.
+        notes: remarks for a person, e.g. `slot zip dropped`.
+    """
+
+    strategy: str
+    unit: str
+    asked: int
+    spent: int
+    uniform: int
+    common: int
+    entries: tuple[Entry, ...]
+    budget: str = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width of each slot, in slot order; of a table cut into several blocks, its widest."""
+        return {slot: max(e.width for e in self.entries if slot in e.slots) for slot in self._slots()}
+
+    def layout(self, slots: Sequence[Slot], tables: Sequence[Table]) -> Layout:
+        """The embedding side of the small model.
+
+        Raises:
+            ConfigError: the allocation was made for other slots, or for tables with other rows.
+        """
+        ours = {(s, e.table) for e in self.entries for s in e.slots}
+        theirs = {(s.name, s.table) for s in slots}
+        if ours != theirs:
+            odd = sorted(name for name, _ in ours ^ theirs)
+            raise ConfigError(f"the widths are for other slots than the model's; they differ in: {', '.join(odd)}")
+        for table in tables:
+            blocks = [e for e in self.entries if e.table == table.name]
+            _check_cover(table, [(e.start, e.stop) for e in blocks], "the widths")
+        return Layout(self.common, tuple(slots), tuple(tables), tuple(e.block for e in self.entries))
+
+    def to_yaml(self) -> str:
+        """The text of `widths.yaml`: for people, stable, one line a slot."""
+        top: dict[str, Any] = {
+            "version": self.version,
+            "strategy": self.strategy,
+            "budget": self.budget,
+            "unit": self.unit,
+            "asked": self.asked,
+            "spent": self.spent,
+            "uniform": self.uniform,
+            "common": self.common,
+            "source": self.source,
+            "notes": list(self.notes),
+        }
+        widths: dict[str, int | list[int]] = {}
+        for slot in self._slots():
+            parts = [e.width for e in self.entries if slot in e.slots]
+            widths[slot] = parts[0] if len(parts) == 1 else parts
+        return widths_yaml.write(top, widths, [_to_mapping(e) for e in self.entries])
+
+    @staticmethod
+    def from_yaml(text: str, where: str = "widths") -> Allocation:
+        """Reads what `to_yaml` wrote. For a file that may be edited by hand, use `read_widths`.
+
+        Raises:
+            ConfigError: not such a text.
+        """
+        data = widths_yaml.read(text, where)
+        missing = [k for k in widths_yaml.KEYS if k not in data]
+        if missing:
+            raise ConfigError(f"{where}: no {', '.join(missing)}; a file with widths alone is read by `read_widths`")
+        common = widths_yaml.number(data, "common", where)
+        entries = tuple(_from_mapping(b, data["widths"], common, where) for b in _with_widths(data, where))
+        notes = data["notes"] if isinstance(data["notes"], list) else [data["notes"]]
+        return Allocation(
+            strategy=str(data["strategy"]),
+            unit=str(data["unit"]),
+            asked=widths_yaml.number(data, "asked", where),
+            spent=widths_yaml.number(data, "spent", where),
+            uniform=widths_yaml.number(data, "uniform", where),
+            common=common,
+            entries=entries,
+            budget=str(data["budget"]),
+            source=str(data["source"]),
+            notes=tuple(str(n) for n in notes),
+        )
+
+    def _slots(self) -> list[str]:
+        return list(dict.fromkeys(s for e in self.entries for s in e.slots))
+
+
+def read_widths(
+    path: str | os.PathLike[str], slots: Sequence[Slot], tables: Sequence[Table], common: int, cost: CostModel
+) -> Allocation:
+    """Reads a widths file, as written or edited by hand; `widths: {user: 8, item: 4}` alone is enough.
+
+    The widths are taken exactly as said (a small slot is not silently stored whole) and all costs are recomputed.
+    Rows come from `tables`. `kept` survives where its length is still the width. What was not edited comes back as
+    it was; otherwise the strategy is `manual` and the asked budget is what is spent.
+
+    Args:
+        path: the file.
+        slots: the model's slots, each of which the file must name.
+        tables: their tables.
+        common: D of the uniform model.
+        cost: what widths cost.
+
+    Raises:
+        ConfigError: no such file, an unknown or missing slot, a width below 0 or above `common`, slots of one table
+            with different widths, or blocks that do not cover their table.
+    """
+    where = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data = widths_yaml.read(text, where)
+    widths = {slot: tuple(w) if isinstance(w, list) else (w,) for slot, w in data["widths"].items()}
+    names = [s.name for s in slots]
+    for name in widths:
+        if name not in names:
+            raise ConfigError(f"{where}: widths: unknown slot {name!r}{did_you_mean(name, names)}")
+    missing = [n for n in names if n not in widths]
+    if missing:
+        raise ConfigError(f"{where}: widths: no width for {', '.join(missing)}; give every slot one (0 drops it)")
+    uniform = cost.total(uniform_layout(slots, tables, common))
+    common = _common(data, widths, common, where)
+    cost = replace(cost, common=common)
+    entries: list[Entry] = []
+    edited = "blocks" not in data
+    same_unit = data.get("unit") == cost.unit
+    for table in sorted(tables, key=lambda t: min((i for i, s in enumerate(slots) if s.table == t.name), default=-1)):
+        readers = tuple(s.name for s in slots if s.table == table.name)
+        if not readers:
+            continue
+        if len({widths[r] for r in readers}) > 1:
+            raise ConfigError(
+                f"{where}: widths: {', '.join(readers)} share the table {table.name}: give them one width"
+            )
+        parts = widths[readers[0]]
+        blocks = [b for b in data.get("blocks", []) if b["table"] == table.name] or [{}]
+        if len(parts) != len(blocks):
+            raise ConfigError(
+                f"{where}: widths: {readers[0]} has {len(parts)} widths and its table {len(blocks)} blocks; give one each"
+            )
+        spans = [(0, table.rows)]
+        if len(blocks) > 1:
+            spans = [(widths_yaml.number(b, "start", where), widths_yaml.number(b, "stop", where)) for b in blocks]
+            _check_cover(table, spans, where)
+        for width, block, (start, stop) in zip(parts, blocks, spans, strict=True):
+            # A bias belongs to the factorisation, or stands for a slot without a table: not for one that got a width.
+            bias = cost.bias or (bool(block.get("bias")) and bool(block.get("projected") or width == 0))
+            made = exact_block(replace(cost, bias=bias), table.name, start, stop, width)
+            spent = cost.of(made, len(readers))
+            entry = _entry(block, readers, made, spent, common)
+            edited = (
+                edited
+                or (same_unit and block.get("cost") != spent)
+                or (block.get("kept") is not None) != (entry.kept is not None)
+            )
+            entries.append(entry)
+    spent = sum(e.cost for e in entries)
+    strategy = str(data.get("strategy", "manual"))
+    notes = [str(n) for n in data.get("notes") or []] if not edited else drop_notes(entries)
+    if edited and strategy != "manual":
+        notes.append(f"edited by hand; was found by {strategy}")
+    as_asked = not edited and same_unit
+    return Allocation(
+        strategy="manual" if edited else strategy,
+        unit=cost.unit,
+        asked=widths_yaml.number(data, "asked", where) if as_asked else spent,
+        spent=spent,
+        uniform=uniform,
+        common=common,
+        entries=tuple(entries),
+        budget=str(data.get("budget", "")) if as_asked else "",
+        source=str(data.get("source", "")),
+        notes=tuple(notes),
+    )
+
+
+def exact_block(cost: CostModel, table: str, start: int, stop: int, width: int, *, constant: bool = False) -> Block:
+    """A block of exactly this width, though it may be cheaper stored whole.
+
+    Args:
+        constant: at width 0, each slot reads a constant vector (its mean) and not zero.
+    """
+    if width >= cost.common:
+        return Block(table, start, stop, cost.common)
+    if width == 0:
+        return Block(table, start, stop, 0, bias=cost.bias or constant)
+    return Block(table, start, stop, width, projected=True, bias=cost.bias)
+
+
+def drop_notes(entries: Sequence[Entry]) -> list[str]:
+    """A remark for each slot that gets no dimension at all."""
+    widest: dict[str, Entry] = {}
+    for e in entries:
+        if e.table not in widest or e.width > widest[e.table].width:
+            widest[e.table] = e
+    return [
+        f"slot {slot} " + ("kept only as a constant (its mean)" if e.bias else "dropped")
+        for e in widest.values()
+        if e.width == 0
+        for slot in e.slots
+    ]
+
+
+def short(value: float) -> float:
+    """6 significant digits: enough to rank by, and the same text on every machine."""
+    return float(f"{value:.6g}")
+
+
+def _to_mapping(entry: Entry) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "table": entry.table,
+        "slots": list(entry.slots),
+        "rows": entry.rows,
+        "start": entry.start,
+        "stop": entry.stop,
+        "projected": entry.projected,
+        "bias": entry.bias,
+        "cost": entry.cost,
+    }
+    if entry.score is not None:
+        line["score"] = short(entry.score)
+    if entry.kept is not None:
+        line["kept"] = list(entry.kept)
+    if entry.scores is not None:
+        line["scores"] = [short(s) for s in entry.scores]
+    return line
+
+
+def _from_mapping(block: dict[str, Any], widths: dict[str, Any], common: int, where: str) -> Entry:
+    width = block["width"]
+    if width > common:
+        raise ConfigError(f"{where}: widths: {block['slots'][0]}: {width} is above the common width {common}")
+    start, stop = (widths_yaml.number(block, key, where) for key in ("start", "stop"))
+    made = Block(block["table"], start, stop, width, 0 < width < common, bool(block.get("bias")))
+    return _entry(block, tuple(block["slots"]), made, widths_yaml.number(block, "cost", where), common)
+
+
+def _entry(block: dict[str, Any], slots: tuple[str, ...], made: Block, cost: int, common: int) -> Entry:
+    kept, score, scores = block.get("kept"), block.get("score"), block.get("scores")
+    if kept is not None and (len(kept) != made.width or kept != sorted({k for k in kept if k >= 0})):
+        kept = score = None
+    return Entry(
+        table=made.table,
+        slots=slots,
+        start=made.start,
+        stop=made.stop,
+        width=made.width,
+        kept=None if kept is None else tuple(kept),
+        projected=made.projected,
+        bias=made.bias,
+        cost=cost,
+        score=None if score is None else float(score),
+        scores=None if scores is None else tuple(float(s) for s in scores),
+    )
+
+
+def _with_widths(data: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """The blocks of a file, each with its width."""
+    count: dict[str, int] = {}
+    found: list[dict[str, Any]] = []
+    for block in data["blocks"]:
+        i = count.get(block["table"], 0)
+        count[block["table"]] = i + 1
+        said = {str(data["widths"].get(slot)) for slot in block["slots"]}
+        parts = data["widths"].get(block["slots"][0])
+        parts = parts if isinstance(parts, list) else [parts]
+        if len(said) > 1 or i >= len(parts) or parts[i] is None:
+            raise ConfigError(f"{where}: the widths of {', '.join(block['slots'])} do not match the blocks of the file")
+        found.append({**block, "width": parts[i]})
+    return found
+
+
+def _common(data: dict[str, Any], widths: dict[str, tuple[int, ...]], common: int, where: str) -> int:
+    """The file's common width: the model's, or that of a native uniform model."""
+    said = widths_yaml.number(data, "common", where) if "common" in data else common
+    all_widths = {w for parts in widths.values() for w in parts}
+    if said > common or (said < common and all_widths != {said}):
+        raise ConfigError(f"{where}: made for the common width {said}; the uniform model's is {common}")
+    for slot, parts in widths.items():
+        if max(parts) > said:
+            raise ConfigError(f"{where}: widths: {slot}: {max(parts)} is above the common width {said}")
+    return said
+
+
+def _check_cover(table: Table, spans: Sequence[tuple[int, int]], where: str) -> None:
+    """Blocks follow each other from row 0 to the last."""
+    edges = [0, *(stop for _, stop in spans)]
+    if [start for start, _ in spans] != edges[:-1] or edges != sorted(edges) or edges[-1] != table.rows:
+        raise ConfigError(
+            f"{where}: table {table.name}: blocks {', '.join(f'[{a}, {b})' for a, b in spans) or '(none)'} do not cover its "
+            f"{table.rows} rows; were the widths made for another log?"
+        )

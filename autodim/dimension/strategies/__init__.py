@@ -1,0 +1,43 @@
+"""Ways to get an allocation, one method a file.
+
+Each is a function `(problem, budget, statistics) -> Allocation`: the problem holds slots, tables, costs, limits and
+settings; statistics what is known of the trained model (None where nothing is). None exceeds the budget, none depends
+on the order of the slots, all are deterministic.
+
+Which to pick: `sseds` scores every dimension by one pass over held-out rows and is the default. `uniform` is the
+baseline to beat, natively trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`,
+`power_rule` and `fourth_root` are heuristics that need no trained model and choose widths, not dimensions; they spend
+the budget on the next steps of their own rule, so a larger budget may give one slot less. `manual` reads a file.
+
+A new strategy is a new file and a line in this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autodim.dimension.allocation import Allocation
+from autodim.dimension.budget import Budget
+from autodim.dimension.problem import Problem
+from autodim.dimension.statistics import Statistics
+from autodim.dimension.strategies.fourth_root import by_fourth_root
+from autodim.dimension.strategies.frequency_tiers import by_tiers
+from autodim.dimension.strategies.magnitude import by_magnitude
+from autodim.dimension.strategies.manual import from_file
+from autodim.dimension.strategies.power_rule import by_power
+from autodim.dimension.strategies.random import by_chance
+from autodim.dimension.strategies.sseds import by_saliency
+from autodim.dimension.strategies.uniform import at_one_width
+
+Strategy = Callable[[Problem, Budget, Statistics | None], Allocation]
+
+STRATEGIES: dict[str, Strategy] = {
+    "sseds": by_saliency,
+    "magnitude": by_magnitude,
+    "random": by_chance,
+    "uniform": at_one_width,
+    "frequency_tiers": by_tiers,
+    "power_rule": by_power,
+    "fourth_root": by_fourth_root,
+    "manual": from_file,
+}

@@ -1,0 +1,122 @@
+"""From chosen positions to an allocation: what all strategies share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from autodim.dimension.allocate import by_order, by_ratio
+from autodim.dimension.allocation import Allocation, Entry, drop_notes, short
+from autodim.dimension.budget import Budget
+from autodim.dimension.limits import Choices
+from autodim.dimension.problem import Problem
+from autodim.dimension.scores import Floats, normalise
+from autodim.errors import RunError
+
+
+def best_dimensions(
+    problem: Problem, budget: Budget, strategy: str, scores: Mapping[str, Floats] | None, what: str
+) -> Allocation:
+    """Keeps the dimensions with the greatest scores, per cost (`rank: ratio`) or as they are (`rank: score`).
+
+    A table's dimensions go in the order of their scores. `ratio`: the gain of a width is the sum of the scores that it
+    keeps, and the allocator takes the greatest gain per cost. `score`: one global ranking, cut where the budget ends
+    (SSEDS); a step of several dimensions ranks by their mean.
+
+    Args:
+        scores: per table D numbers; only their absolute values matter. They are normalised to sum 1.
+        what: where they come from, for the message if they are missing.
+
+    Raises:
+        RunError: no scores, or of the wrong shape, or not finite.
+        BudgetError: the smallest allocation does not fit.
+    """
+    limits = problem.limits
+    for table in limits:
+        values = None if scores is None else scores.get(table)
+        if values is None or np.shape(values) != (problem.common,) or not np.isfinite(values).all():
+            found = "none" if values is None else f"{np.shape(values)}, finite: {bool(np.isfinite(values).all())}"
+            raise RunError(
+                f"strategy {strategy} needs {what}: {problem.common} finite numbers for table {table}; found {found}"
+            )
+    assert scores is not None or not limits
+    unit = dict(
+        zip(limits, normalise([np.asarray(scores[t], np.float64) for t in limits] if scores else []), strict=True)
+    )
+    order = {t: np.argsort(-unit[t], kind="stable") for t in limits}
+    gains = {t: np.concatenate(([0.0], np.cumsum(unit[t][order[t]]))) for t in limits}
+    curves = [c.curve(gains[t][c.widths]) for t, c in limits.items()]
+    if problem.settings.rank == "ratio":
+        chosen = by_ratio(curves, budget)
+    else:
+        steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
+        chosen = by_order(curves, steps, budget)
+    entries = []
+    for (table, c), position in zip(limits.items(), chosen, strict=True):
+        width = int(c.widths[position])
+        kept = tuple(sorted(order[table][:width].tolist()))
+        rounded = tuple(short(s) for s in unit[table])
+        score = short(float(unit[table][list(kept)].sum()))
+        entries.append(entry(problem, c, position, kept=kept, score=score, scores=rounded))
+    return allocation(problem, budget, strategy, entries)
+
+
+def widths_only(
+    problem: Problem, budget: Budget, strategy: str, chosen: Sequence[int], notes: Sequence[str]
+) -> Allocation:
+    """An allocation of a rule that knows widths but no dimensions."""
+    entries = [entry(problem, c, position) for c, position in zip(problem.limits.values(), chosen, strict=True)]
+    return allocation(problem, budget, strategy, entries, notes)
+
+
+def entry(
+    problem: Problem,
+    c: Choices,
+    position: int,
+    *,
+    kept: tuple[int, ...] | None = None,
+    score: float | None = None,
+    scores: tuple[float, ...] | None = None,
+) -> Entry:
+    """The entry of one table at one of its choices, its cost taken from the actual block."""
+    block = c.block(position, problem.cost)
+    return Entry(
+        table=c.table,
+        slots=c.slots,
+        start=0,
+        stop=c.rows,
+        width=block.width,
+        kept=kept,
+        projected=block.projected,
+        bias=block.bias,
+        cost=problem.cost.of(block, len(c.slots)),
+        score=score,
+        scores=scores,
+    )
+
+
+def allocation(
+    problem: Problem,
+    budget: Budget,
+    strategy: str,
+    entries: Sequence[Entry],
+    notes: Sequence[str] = (),
+    *,
+    common: int | None = None,
+) -> Allocation:
+    """Adds up the entries; the budget holds by construction and is asserted."""
+    spent = sum(e.cost for e in entries)
+    assert spent <= budget.amount, f"{strategy} spent {spent} of {budget.amount}"
+    return Allocation(
+        strategy=strategy,
+        unit=budget.unit,
+        asked=budget.amount,
+        spent=spent,
+        uniform=problem.cost.total(problem.uniform),
+        common=problem.common if common is None else common,
+        entries=tuple(entries),
+        budget=budget.asked,
+        source=problem.source,
+        notes=(*notes, *drop_notes(entries)),
+    )

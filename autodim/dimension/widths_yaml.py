@@ -1,0 +1,152 @@
+"""Text of a widths file: strict reading, stable writing. Knows YAML, not allocations. Torch-free.
+
+    # The width of each slot, found by autodim. ...
+    version: 1
+    strategy: sseds
+    ...
+    widths:
+      user: 8
+      item: 4
+    blocks:
+    - {table: user, slots: [user], rows: 6041, start: 0, stop: 6041, projected: true, cost: 48456, kept: [0, 2, ...]}
+
+Widths stand in one place only, one line a slot, so that a person can edit them and a diff shows what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from autodim.errors import ConfigError, did_you_mean
+
+KEYS = (
+    "version",
+    "strategy",
+    "budget",
+    "unit",
+    "asked",
+    "spent",
+    "uniform",
+    "common",
+    "source",
+    "notes",
+    "widths",
+    "blocks",
+)
+BLOCK_KEYS = ("table", "slots", "rows", "start", "stop", "projected", "bias", "cost", "score", "kept", "scores")
+_HEAD = (
+    "# The width of each slot, found by autodim. Edit `widths` by hand if you like: when the file is read again,\n"
+    "# costs are recomputed, and kept dimensions whose number no longer fits the width are forgotten.\n"
+)
+_LARGEST = 64 * 2**20  # characters; ten thousand slots of 128 scores are about 16 million
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses what YAML silently allows: duplicate keys and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read(text: str, where: str) -> dict[str, Any]:
+    """A widths file as plain values, with its keys and the shape of `widths` and `blocks` checked.
+
+    Args:
+        text: the file's text.
+        where: its name, for messages.
+
+    Raises:
+        ConfigError: not YAML, not a widths file, an unknown or doubled key, a tag, an alias, or nested too deeply.
+    """
+    if len(text) > _LARGEST:
+        raise ConfigError(f"{where}: {len(text):,} characters are too many for a widths file (at most {_LARGEST:,})")
+    try:
+        # A subclass of SafeLoader: plain values only, no objects.
+        data = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ConfigError(f"{where}: cannot be read as a widths file: {reason}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("widths"), dict):
+        raise ConfigError(f"{where}: expected a section `widths:` with a line for each slot, such as `  user: 8`")
+    for key in data:
+        if key not in KEYS:
+            raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(str(key), list(KEYS))}")
+    if data.get("version", 1) != 1:
+        raise ConfigError(f"{where}: version {data['version']!r} is unknown; this autodim reads version 1")
+    for slot, width in data["widths"].items():
+        if not isinstance(slot, str):
+            raise ConfigError(f"{where}: widths: YAML reads the slot name {slot!r} as no text; put it in quotes")
+        parts = width if isinstance(width, list) else [width]
+        if not parts or not all(_is_whole(w) for w in parts):
+            raise ConfigError(f"{where}: widths: {slot}: {width!r} is no width; expected a whole number from 0")
+    blocks = data.get("blocks", [])
+    if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+        raise ConfigError(f"{where}: `blocks` must be a list of mappings; leave it out to have it recomputed")
+    for block in blocks:
+        _check_block(block, where)
+    return data
+
+
+def number(data: Mapping[str, Any], key: str, where: str) -> int:
+    """The whole number (0 or more) at `key`."""
+    value = data.get(key)
+    if not _is_whole(value):
+        raise ConfigError(f"{where}: {key}: expected a whole number from 0, found {value!r}")
+    return int(value)  # type: ignore[arg-type]
+
+
+def write(top: Mapping[str, Any], widths: Mapping[str, int | list[int]], blocks: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a widths file; equal values give equal text."""
+    lines = "".join("- " + _line(dict(block)) for block in blocks)
+    return (
+        _HEAD
+        + yaml.safe_dump(dict(top), sort_keys=False, allow_unicode=True, width=10_000)
+        + "widths:"
+        + ("\n" + "".join("  " + _line({slot: width})[1:-2] + "\n" for slot, width in widths.items()) or " {}\n")
+        + "blocks:"
+        + (f"\n{lines}" if lines else " []\n")
+    )
+
+
+def _line(value: object) -> str:
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10**9)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_block(block: dict[str, Any], where: str) -> None:
+    for key in block:
+        if key not in BLOCK_KEYS:
+            raise ConfigError(f"{where}: blocks: unknown key {key!r}{did_you_mean(str(key), list(BLOCK_KEYS))}")
+    if not isinstance(block.get("table"), str):
+        raise ConfigError(f"{where}: blocks: `table` must be a name, found {block.get('table')!r}")
+    slots = block.get("slots")
+    if not isinstance(slots, list) or not slots or not all(isinstance(s, str) for s in slots):
+        raise ConfigError(f"{where}: blocks: {block['table']}: `slots` must be a list of names, found {slots!r}")
+    for key, kind in (("kept", int), ("scores", (int, float))):
+        values = block.get(key)
+        if values is not None and not (
+            isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+        ):
+            raise ConfigError(f"{where}: blocks: {block['table']}: `{key}` must be a list of numbers")
+    for key, kind in (("score", (int, float)), ("bias", (bool,)), ("projected", (bool,))):
+        if block.get(key) is not None and not isinstance(block[key], kind):
+            raise ConfigError(f"{where}: blocks: {block['table']}: `{key}`: unexpected {block[key]!r}")

@@ -1,0 +1,134 @@
+"""`safetensors`: the trained embeddings in one file that any framework reads without autodim.
+
+    tables/<table>         rows x width, float32; row 0 is the out-of-vocabulary id
+    projections/<table>    width x D: the slot's vector is (pooled row) @ projection
+    biases/<slot>          D: added to it, also where the bag is empty
+    linear/<table>         rows: the width-1 table of FM and Wide parts
+    dense/...              every other parameter, as the model names it
+
+The file's metadata holds one JSON text under `autodim`: which tensors belong to which slot, how bags are pooled, the
+common width. Where a table is cut into blocks of different widths, `<table>` is `<table>[start:stop]`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autodim import artifact
+from autodim.dimension.allocation import Allocation, Entry
+from autodim.embedding.layout import Slot
+from autodim.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+_GROUPS = ("tables", "projections", "biases", "linear", "dense")
+
+
+def block_key(allocation: Allocation, entry: Entry) -> str:
+    """`<table>` in the tensors' names."""
+    blocks = sum(e.table == entry.table for e in allocation.entries)
+    return entry.table if blocks == 1 else f"{entry.table}[{entry.start}:{entry.stop}]"
+
+
+def expected_shapes(allocation: Allocation) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the allocation needs (linear and dense ones are not its business)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for e in allocation.entries:
+        key = block_key(allocation, e)
+        if e.width:
+            shapes[f"tables/{key}"] = (e.rows, e.width)
+        if e.width and e.projected:
+            shapes[f"projections/{key}"] = (e.width, allocation.common)
+        if e.bias:
+            shapes.update({f"biases/{slot}": (allocation.common,) for slot in e.slots})
+    return shapes
+
+
+def metadata(
+    allocation: Allocation, slots: Sequence[Slot] = (), extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a reader needs beside the tensors; `extra` (e.g. model, labels) must be JSON."""
+    pooling = {s.name: s.pooling for s in slots if s.multi}
+    blocks = []
+    for e in allocation.entries:
+        key = block_key(allocation, e)
+        blocks.append(
+            {
+                "slots": list(e.slots),
+                "start": e.start,
+                "stop": e.stop,
+                "width": e.width,
+                "table": f"tables/{key}" if e.width else None,
+                "projection": f"projections/{key}" if e.width and e.projected else None,
+                "biases": {slot: f"biases/{slot}" for slot in e.slots} if e.bias else {},
+            }
+        )
+    return {
+        "format": FORMAT,
+        "common": allocation.common,
+        "strategy": allocation.strategy,
+        "source": allocation.source,
+        "pooling": pooling,
+        "blocks": blocks,
+        "extra": dict(extra or {}),
+    }
+
+
+def to_bytes(
+    tensors: Mapping[str, Tensor],
+    allocation: Allocation,
+    slots: Sequence[Slot] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The file's content; equal tensors and widths give equal bytes. Cost: one copy of the weights.
+
+    Args:
+        tensors: by the names of this file's head; any device and floating type.
+        allocation: the widths that they were trained at.
+        slots: how bags are pooled.
+        extra: JSON for the reader, e.g. the model's name.
+
+    Raises:
+        RunError: a tensor is missing, is not expected, or has another shape; all of them at once.
+    """
+    import torch
+    from safetensors.torch import save
+
+    wrong = _wrong({name: tuple(t.shape) for name, t in tensors.items()}, expected_shapes(allocation))
+    if wrong:
+        raise RunError("these weights do not fit these widths:\n  " + "\n  ".join(wrong))
+    # A copy each: safetensors refuses views that share memory, and a table may be a slice of a larger buffer.
+    stored = {n: t.detach().to("cpu", torch.float32).contiguous().clone() for n, t in sorted(tensors.items())}
+    about = json.dumps(metadata(allocation, slots, extra), sort_keys=True, allow_nan=False)
+    return save(stored, metadata={"autodim": about})
+
+
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    allocation: Allocation,
+    slots: Sequence[Slot] = (),
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """`to_bytes` into a file, atomically and durably."""
+    artifact.write_bytes(path, to_bytes(tensors, allocation, slots, extra))
+
+
+def _wrong(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    wrong = [f"{name}: missing, expected shape {shape}" for name, shape in expected.items() if name not in found]
+    for name, shape in found.items():
+        group = name.split("/", 1)[0]
+        if name in expected:
+            if shape != expected[name]:
+                wrong.append(f"{name}: shape {shape}, expected {expected[name]}")
+        elif group not in _GROUPS:
+            wrong.append(f"{name}: names begin with one of {', '.join(g + '/' for g in _GROUPS)}")
+        elif group in ("tables", "projections", "biases"):
+            wrong.append(f"{name}: not expected by these widths")
+    return wrong

@@ -1,0 +1,59 @@
+"""What all models share: the face, and what a retrain may start afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from autodim.config.schema import ModelConfig
+    from autodim.embedding.vectors import SlotVectors
+    from autodim.models.mlp import Dense, SlotLinear
+
+
+class Model(nn.Module):
+    """Base of every model.
+
+    Attributes:
+        uses_linear: the model reads first-order weights, so the embedding side must keep width-1 tables.
+    """
+
+    uses_linear: bool = False
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, slots: int, numeric: int, tasks: int) -> Model:
+        """Build from a config's section `model`, taking only the options that this model uses."""
+        raise NotImplementedError
+
+    def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
+        """Logits.
+
+        Args:
+            slots: the slot vectors of B examples.
+            linear: B x S first-order weights of the examples' ids, or None. Ignored where `uses_linear` is False.
+            numeric: B x n.
+
+        Returns:
+            B x T logits.
+        """
+        raise NotImplementedError
+
+    def first_layers(self) -> Sequence[Dense | SlotLinear]:
+        """The layers that read the slot vectors directly; empty for a model without any (FM)."""
+        return ()
+
+    def first_dense(self) -> list[nn.Parameter]:
+        """Parameters of the first dense layer(s): what a retrain with a cold first layer draws afresh."""
+        return [p for layer in self.first_layers() for p in layer.parameters()]
+
+    def reset_first(self, generator: torch.Generator | None = None) -> None:
+        """Draw the first dense layer(s) afresh.
+
+        Args:
+            generator: source of the draw; the same CPU generator gives the same weights on every device.
+        """
+        for layer in self.first_layers():
+            layer.reset(generator)

@@ -1,0 +1,148 @@
+"""What a report is made from: plain frozen data, so that a report can be drawn without a run folder or torch.
+
+Letters: S slots, D the uniform width. Anything that was not measured is None and shows as a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["projected", "whole", "native", "dropped", "mean"]
+Role = Literal["uncut", "cut", "retrained", "baseline"]
+Unit = Literal["params", "bytes", "dims"]
+
+UNIT_WORDS: dict[str, str] = {
+    "params": "embedding parameters",
+    "bytes": "embedding memory",
+    "dims": "embedding dimensions",
+}
+
+STATE_WORDS: dict[str, str] = {
+    "projected": "stored narrow, projected to the common width",
+    "whole": "stored whole (a projection would cost as much)",
+    "native": "the whole model is this narrow, no projection",
+    "dropped": "no dimension: reads as zero",
+    "mean": "no dimension: reads as its mean vector",
+}
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """The budget in its unit: what was asked, what is spent, what the uniform model spends."""
+
+    unit: Unit
+    asked: float
+    spent: float
+    uniform: float
+
+
+@dataclass(frozen=True)
+class SlotRow:
+    """What one slot (or one block of a slot's rows) gets.
+
+    Attributes:
+        name: any text; it is escaped wherever it is shown.
+        rows: ids of the table.
+        uniform_width: D, before the cut; `width`: after it, 0..D.
+        cost: what it spends after the cut, in the budget's unit, projection and biases included.
+        uniform_cost: what it spent before the cut; None: rows x uniform width.
+        share: the slot's part of the total score, 0..1.
+        scores: one per dimension of the uniform width (length D), not negative; None where the strategy has none.
+        kept: which dimensions are kept (indices 0..D-1); None where they are not columns of the uniform table.
+        state: how it is stored.
+    """
+
+    name: str
+    rows: int
+    uniform_width: int
+    width: int
+    cost: float
+    uniform_cost: float | None = None
+    share: float | None = None
+    scores: tuple[float, ...] | None = None
+    kept: tuple[int, ...] | None = None
+    state: State = "projected"
+
+    @property
+    def before(self) -> float:
+        return self.rows * self.uniform_width if self.uniform_cost is None else self.uniform_cost
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One model on the test rows; means, where `seeds` is more than one.
+
+    Attributes:
+        name: e.g. `uniform 16 (before the cut)`, `cut, no retraining`, `retrained`, `frequency_tiers`.
+        role: `uncut` is the reference of all differences, `retrained` (else `cut`) the product.
+        auc: 0..1. logloss: nats. calibration: predicted clicks over true clicks, 1 is right.
+        params: numbers of the embedding side. bytes: their memory in training, optimizer state included.
+        seconds: training time. seeds: runs behind the means; auc_sd, logloss_sd: their standard deviation.
+    """
+
+    name: str
+    role: Role = "baseline"
+    auc: float | None = None
+    logloss: float | None = None
+    calibration: float | None = None
+    params: float | None = None
+    bytes: float | None = None
+    seconds: float | None = None
+    seeds: int = 1
+    auc_sd: float | None = None
+    logloss_sd: float | None = None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One moment of a training; any part may be missing at a step."""
+
+    step: int
+    train_loss: float | None = None
+    valid_auc: float | None = None
+    valid_logloss: float | None = None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Two disjoint halves of the scoring rows compared (METHODS: Spearman of all S x D scores, mean |d_i - d_i'|)."""
+
+    spearman: float | None
+    mean_dim_diff: float | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A next command and what it does, both shown as they are."""
+
+    command: str
+    purpose: str = ""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """One run, ready to be drawn. `facts` are short pairs for the head (log, model, strategy, rows, ...)."""
+
+    title: str
+    created: str
+    budget: BudgetRow
+    slots: tuple[SlotRow, ...] = ()
+    results: tuple[ResultRow, ...] = ()
+    curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict)
+    stability: Stability | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    settings: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
+
+    def result(self, role: Role) -> ResultRow | None:
+        """The first result with this role."""
+        return next((r for r in self.results if r.role == role), None)
+
+    @property
+    def product(self) -> ResultRow | None:
+        """The model that the run hands over: retrained, or cut where there was no retraining."""
+        return self.result("retrained") or self.result("cut")

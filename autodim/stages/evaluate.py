@@ -1,0 +1,79 @@
+"""evaluate: every model of a run on the test part: before the cut, after the cut, after the retrain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autodim import artifact
+from autodim.data.columns import EncodedLog
+from autodim.embedding.layout import CostModel, Layout
+from autodim.optim.costs import state_numbers
+from autodim.stages.model_folder import load_network
+from autodim.stages.pretrain import run_result
+from autodim.stages.run import Run
+from autodim.training.loop import evaluate as evaluate_network
+from autodim.training.progress import Progress
+
+
+def evaluate(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -> dict[str, Any]:
+    """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model."""
+    stages = {"uniform": run.stage("pretrain"), "cut": run.stage("prune"), "retrained": run.need("retrain")}
+    inputs = artifact.digest(
+        {
+            "data": run_result(run, "prepare"),
+            "retrain": run_result(run, "retrain"),
+            "pretrain": run.done("pretrain") is not None and run_result(run, "pretrain"),
+            "prune": run.done("prune") is not None and run_result(run, "prune"),
+        }
+    )
+    if run.up_to_date("evaluate", inputs):
+        progress.line("evaluate: up to date")
+        return artifact.read_json(run.stage("evaluate") / "results.json")
+    with run.working("evaluate", inputs) as folder:
+        models = []
+        for name, stage in stages.items():
+            if (stage / "model").is_dir():
+                models.append(_measure(run, name, stage / "model", log, device))
+        results = {"labels": list(log.labels), "rows": {p: len(log.part(p)) for p in ("valid", "test")}, "models": models}
+        artifact.write_json(folder / "results.json", results)
+    for row in models:
+        test = row["test"][0]
+        progress.line(
+            f"evaluate: {row['name']:<10} test AUC {_show(test['auc'])}  logloss {_show(test['logloss'])}  "
+            f"{row['params']:,} embedding parameters"
+        )
+    run.write_metrics()
+    return results
+
+
+def _measure(run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device) -> dict[str, Any]:
+    network, about = load_network(folder, device)
+    layout = network.tables.layout
+    row: dict[str, Any] = {"name": name, "common": layout.common, **sizes(run, layout)}
+    linear = sum(g.linear.numel() for g in network.tables.groups if g.linear is not None)  # type: ignore[union-attr,operator,misc]
+    row["linear_params"] = linear
+    row["dense_params"] = sum(p.numel() for p in network.model.parameters())
+    row["steps"] = about.get("steps", 0)
+    for part in ("valid", "test"):
+        columns = log.part(part)
+        row[part] = [m.to_json() for m in evaluate_network(network, columns, device)] if len(columns) else []
+    return row
+
+
+def sizes(run: Run, layout: Layout) -> dict[str, int]:
+    """Embedding parameters of a layout, and their bytes in training (with optimizer state) and in serving."""
+    state, row_state = state_numbers(run.config.pretrain.optimizer.tables.name)
+    training = CostModel("bytes", layout.common, state=state, row_state=row_state)
+    return {
+        "params": layout.parameters,
+        "train_bytes": training.total(layout),
+        "serve_bytes": layout.parameters * 4,
+        "dims": sum(b.width for b in layout.blocks),
+    }
+
+
+def _show(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

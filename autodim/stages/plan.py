@@ -1,0 +1,106 @@
+"""plan (`search --dry-run`): rows, parameters, bytes and time, before any work is done."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autodim import artifact
+from autodim.config.schema import Config
+from autodim.data.columns import Columns, EncodedLog
+from autodim.data.encode import encode
+from autodim.data.logs import resolve_log
+from autodim.dimension.budget import resolve
+from autodim.embedding.layout import uniform_layout
+from autodim.stages.evaluate import sizes
+from autodim.stages.pretrain import build_log_network, build_optimizers
+from autodim.stages.prune import cost_model
+from autodim.stages.run import Run
+from autodim.training.device import set_up, use_bf16
+from autodim.training.progress import Progress
+from autodim.training.step import Step
+
+STEPS = 12  # timed steps; the first few warm up
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """Check the config against the log and say what a search would cost.
+
+    The log is encoded into a temporary folder (the one part of the work that cannot be guessed: the number of ids
+    decides every size), unless the run has done so already; a few training steps are timed.
+
+    Raises:
+        DataError, ConfigError, BudgetError: what the search itself would raise, before hours are spent.
+    """
+    run = Run(Path(config.run), config)
+    device = set_up(config.device, config.threads)
+    with tempfile.TemporaryDirectory(prefix="autodim-plan-") as name:
+        began = time.monotonic()
+        if run.done("prepare") is not None:
+            log = EncodedLog.open(run.stage("prepare") / "log")
+        else:
+            folder = Path(name) / "log"
+            with artifact.fresh_directory(folder) as temporary:
+                encode(resolve_log(config.data, Path(name) / "source"), temporary, Path.cwd(), progress=Progress("quiet"))
+            log = EncodedLog.open(folder)
+        seconds = time.monotonic() - began
+        layout = uniform_layout(log.slots, log.tables, config.model.width)
+        budget = resolve(config.prune.budget, cost_model(config), layout)
+        train = log.part("train")
+        rate = _rate(config, log, train, device)
+        rows = {part: len(log.part(part)) for part in ("train", "valid", "test")}
+        size = sizes(run, layout)
+        network = build_log_network(config.model, layout, log, 0)
+        dense = sum(p.numel() for p in network.model.parameters())
+        epochs = config.pretrain.epochs + (0 if config.retrain.mode == "none" else config.retrain.epochs)
+        return {
+            "run": config.run,
+            "device": str(device),
+            "rows": rows,
+            "slots": len(log.slots),
+            "ids": layout.rows,
+            "embedding_params": size["params"],
+            "dense_params": dense,
+            "bytes_with_optimizer_state": size["train_bytes"] + dense * 4 * 3,
+            "budget": {"unit": budget.unit, "amount": budget.amount},
+            "prepare_seconds": round(seconds, 1),
+            "samples_per_second": round(rate),
+            "seconds_at_most": round(seconds + epochs * rows["train"] / rate * 1.1 + 5),
+        }
+
+
+def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device) -> float:
+    layout = uniform_layout(log.slots, log.tables, config.model.width)
+    network = build_log_network(config.model, layout, log, 0).to(device)
+    bf16 = use_bf16(config.pretrain.bf16, device)
+    step = Step(network, build_optimizers(network, config.pretrain), missing=True, bf16=bf16)
+    size = min(config.pretrain.batch, len(train))
+    began = 0.0
+    for number in range(STEPS):
+        if number == STEPS // 3:
+            began = time.monotonic()
+        start = (number * size) % max(len(train) - size + 1, 1)
+        loss = step(train.batch(slice(start, start + size), device), number)
+    float(loss.sum())  # waits for the device
+    return size * (STEPS - STEPS // 3) / max(time.monotonic() - began, 1e-9)
+
+
+def plan_lines(found: dict[str, Any]) -> list[str]:
+    """The plan for people."""
+    rows = found["rows"]
+    budget = found["budget"]
+    minutes = found["seconds_at_most"] / 60
+    return [
+        f"run folder         {found['run']}   (device {found['device']})",
+        f"rows               train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}",
+        f"slots, ids         {found['slots']}, {found['ids']:,}",
+        f"embedding params   {found['embedding_params']:,} at the uniform width; dense {found['dense_params']:,}",
+        f"memory             {found['bytes_with_optimizer_state'] / 2**20:,.1f} MiB with optimizer state",
+        f"budget             {budget['amount']:,} {budget['unit']}",
+        f"time               at most {minutes:,.1f} min ({found['samples_per_second']:,} samples/s measured; early "
+        "stopping usually ends sooner)",
+    ]

@@ -1,0 +1,53 @@
+"""predict: score new rows with a run's small model; the training data is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from autodim.config.reader import load_config
+from autodim.data.columns import EncodedLog
+from autodim.data.frame import encode_rows
+from autodim.errors import RunError
+from autodim.stages.model_folder import load_network
+from autodim.stages.run import Run
+from autodim.training.loop import predict as predict_logits
+
+MODELS = {"small": "retrain", "cut": "prune", "uniform": "pretrain"}
+
+
+def predict(folder: Path, rows: Path | pd.DataFrame, device: torch.device, which: str = "small") -> pd.DataFrame:
+    """Probabilities of new rows.
+
+    Args:
+        folder: the run.
+        rows: a file or a DataFrame with the slots' columns; labels are not needed. Ids that training never saw read
+            the out-of-vocabulary row.
+        which: `small` (the retrained model), `cut` or `uniform`.
+
+    Returns:
+        One column per label, one row per input row, in the same order; the index of a DataFrame is kept.
+
+    Raises:
+        RunError: no such run or model. DataError: a column is missing.
+    """
+    run = open_run(folder)
+    network, about = load_network(run.need(MODELS[which]) / "model", device)
+    columns = encode_rows(rows, EncodedLog.open(run.need("prepare") / "log"))
+    probabilities = predict_logits(network, columns, device).sigmoid().cpu().numpy()
+    index = rows.index if isinstance(rows, pd.DataFrame) else None
+    return pd.DataFrame(probabilities, columns=about["labels"], index=index)
+
+
+def open_run(folder: Path) -> Run:
+    """A run that exists.
+
+    Raises:
+        RunError: there is none at this path.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise RunError(f"{folder}: not a run folder (no config.yaml in it); expected one that `autodim search` made")
+    return Run(folder, load_config(config).config)

@@ -1,0 +1,131 @@
+"""pretrain: the uniform model, every slot at one deliberately generous width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from autodim import artifact
+from autodim.config.schema import ModelConfig, TrainConfig
+from autodim.data.columns import EncodedLog
+from autodim.embedding.layout import Layout, uniform_layout
+from autodim.errors import DataError
+from autodim.optim import build_dense_optimizer, build_table_optimizer
+from autodim.stages.model_folder import build_network, save_network
+from autodim.stages.run import Run
+from autodim.training.checkpoints import Checkpoints
+from autodim.training.device import use_bf16
+from autodim.training.interrupt import StopFlag
+from autodim.training.loop import FitResult, Training
+from autodim.training.network import Network
+from autodim.training.progress import Progress
+from autodim.training.seeds import derive
+from autodim.training.step import Step
+
+
+def pretrain(run: Run, log: EncodedLog, device: torch.device, progress: Progress, stop: StopFlag | None = None) -> None:
+    """Train the uniform model into RUN/pretrain/model, early-stopped on validation AUC.
+
+    Raises:
+        TrainingError: the loss is not finite. Interrupted: a signal came; run again to continue.
+    """
+    config = run.config
+    inputs = artifact.digest(
+        {
+            "data": run_result(run, "prepare"),
+            "model": config.model.model_dump(mode="json"),
+            "pretrain": config.pretrain.model_dump(mode="json"),
+            "seed": config.seed,
+        }
+    )
+    if run.up_to_date("pretrain", inputs):
+        progress.line("pretrain: up to date")
+        return
+    with run.working("pretrain", inputs) as folder:
+        layout = uniform_layout(log.slots, log.tables, config.model.width)
+        network = build_log_network(config.model, layout, log, derive(config.seed, "pretrain"))
+        trained = train_network(
+            network, log, config.pretrain, derive(config.seed, "pretrain"), device, folder, "pretrain", progress, stop
+        )
+        finish(folder, network, config.model, log, trained, progress, "pretrain")
+
+
+def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:
+    """A fresh network that fits a log's slots, numeric columns and labels."""
+    return build_network(model, layout, log.part("train").numeric.shape[1], len(log.labels), seed)
+
+
+def train_network(
+    network: Network,
+    log: EncodedLog,
+    config: TrainConfig,
+    seed: int,
+    device: torch.device,
+    folder: Path,
+    title: str,
+    progress: Progress,
+    stop: StopFlag | None,
+) -> FitResult:
+    """Train a network on a log with the optimizers that the config names; checkpoints under the folder."""
+    train, valid = log.part("train"), log.part("valid")
+    for name, part in (("train", train), ("valid", valid)):
+        if len(part) == 0:
+            raise DataError(f"split: the {name} part has no rows; expected some; change data.split")
+    network.to(device)
+    step = Step(
+        network,
+        build_optimizers(network, config),
+        missing=bool(torch.isnan(train.labels).any()),
+        bf16=use_bf16(config.bf16, device),
+    )
+    if device.type == "cuda":
+        train, valid = train.to(device), valid.to(device)
+    training = Training(network, step, train, valid, config, seed, device, folder / "checkpoints")
+    return training.run(progress, title, stop)
+
+
+def build_optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """The tables' and the dense parameters' optimizers; either is left out where it has nothing to update."""
+    optimizers = []
+    tables, dense = network.tables.table_parameters(), network.dense_parameters()
+    if tables:
+        optimizers.append(build_table_optimizer(config.optimizer.tables, tables))
+    if dense:
+        optimizers.append(build_dense_optimizer(config.optimizer.dense, dense))
+    return optimizers
+
+
+def finish(
+    folder: Path,
+    network: Network,
+    model: ModelConfig,
+    log: EncodedLog,
+    trained: FitResult,
+    progress: Progress,
+    title: str,
+) -> None:
+    """Write a stage's model and history, and drop its checkpoints."""
+    artifact.write_json(folder / "history.json", [p.to_json() for p in trained.points])
+    best = trained.best
+    save_network(
+        folder / "model",
+        network,
+        model,
+        log.part("train").numeric.shape[1],
+        list(log.labels),
+        {"best": best.to_json(), "steps": trained.steps},
+    )
+    Checkpoints(folder / "checkpoints").clear()
+    progress.line(
+        f"{title}: best valid AUC {best.valid_auc:.4f}, logloss {best.valid_logloss:.4f} "
+        f"(epoch {best.epoch + 1}, step {best.step:,} of {trained.steps:,})"
+    )
+
+
+def run_result(run: Run, name: str) -> str:
+    """The hash of what an earlier stage left."""
+    run.need(name)
+    done = run.done(name)
+    assert done is not None
+    return done.result

@@ -1,0 +1,129 @@
+"""prune: score every dimension, allocate the budget, cut the uniform model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autodim import artifact
+from autodim.config.schema import Config
+from autodim.data.columns import EncodedLog
+from autodim.dimension.allocation import Allocation
+from autodim.dimension.budget import resolve
+from autodim.dimension.problem import Problem, make_problem
+from autodim.dimension.statistics import Statistics, stability
+from autodim.dimension.strategies import STRATEGIES
+from autodim.embedding.layout import CostModel, uniform_layout
+from autodim.optim.costs import state_numbers
+from autodim.stages.cut import cut_network
+from autodim.stages.model_folder import load_network, save_network
+from autodim.stages.pretrain import run_result
+from autodim.stages.run import Run
+from autodim.stages.score import score
+from autodim.training.checkpoints import load_tensors, save_tensors
+from autodim.training.network import Network
+from autodim.training.progress import Progress
+from autodim.training.seeds import derive
+
+
+def prune(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -> Allocation:
+    """Write RUN/prune: widths.yaml, the scores, and the cut model (where the strategy cuts one).
+
+    Raises:
+        BudgetError: no allocation meets the budget and the limits.
+    """
+    config = run.config
+    settings = config.prune
+    widths = Path(settings.widths).read_text() if settings.widths else None
+    source = run_result(run, "pretrain")
+    inputs = artifact.digest(
+        {"pretrain": source, "prune": settings.model_dump(mode="json"), "seed": config.seed, "widths": widths}
+    )
+    if run.up_to_date("prune", inputs):
+        progress.line("prune: up to date")
+        return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+    with run.working("prune", inputs) as folder:
+        network, about = load_network(run.need("pretrain") / "model", device)
+        statistics, means = cached_score(run, network, log, source, device, progress)
+        problem = problem_of(config, log, source)
+        budget = resolve(settings.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
+        strategy = STRATEGIES[settings.strategy]
+        allocation = strategy(problem, budget, statistics)
+        stable = stability(strategy, problem, budget, statistics)
+        if stable is not None:
+            artifact.write_json(folder / "stability.json", asdict(stable))
+        layout = allocation.layout(log.slots, log.tables)
+        if allocation.common == network.tables.layout.common:
+            counts = {t.name: log.counts(t.name) for t in log.tables}
+            cut = cut_network(network, allocation, layout, means, counts)
+            extra = {"cut_from": source}
+            save_network(folder / "model", cut, config.model, about["numeric"], about["labels"], extra)
+        artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
+    artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
+    progress.line(
+        f"prune: {allocation.strategy} spent {allocation.spent:,} of {allocation.asked:,} {allocation.unit} "
+        f"({allocation.spent / max(allocation.uniform, 1):.2%} of the uniform model)"
+    )
+    return allocation
+
+
+def cost_model(config: Config) -> CostModel:
+    """What a width costs under this config: the unit, and the optimizer state of the tables."""
+    state, row_state = state_numbers(config.pretrain.optimizer.tables.name)
+    return CostModel(
+        unit=config.prune.budget.unit,
+        common=config.model.width,
+        bias=config.prune.zero == "mean",
+        state=state,
+        row_state=row_state,
+    )
+
+
+def problem_of(config: Config, log: EncodedLog, source: str) -> Problem:
+    """The allocation problem that a config poses on a log; a strategy that draws does so by the run's seed too."""
+    seed = derive(config.seed, "prune", config.prune.seed) % 2**31
+    return make_problem(
+        log.slots,
+        log.tables,
+        config.model.width,
+        config.prune.model_copy(update={"seed": seed}),
+        cost=cost_model(config),
+        counts={t.name: log.counts(t.name).numpy() for t in log.tables},
+        source=source,
+    )
+
+
+def cached_score(
+    run: Run, network: Network, log: EncodedLog, source: str, device: torch.device, progress: Progress
+) -> tuple[Statistics, dict[str, Tensor]]:
+    """The scoring pass, once per trained model and choice of rows: budgets and strategies share it.
+
+    Returns:
+        The statistics, and the mean vector of each slot.
+    """
+    settings = run.config.prune
+    key = artifact.digest({"model": source, "on": settings.on, "rows": settings.rows})[:16]
+    folder = run.stage("pretrain") / f"scores-{key}"
+    if not artifact.is_valid(folder):
+        found = score(network, log.part(settings.on), device, progress, settings.rows)
+        with artifact.fresh_directory(folder) as temporary:
+            save_tensors(temporary / "scores.safetensors", found)
+            artifact.write_json(temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))})
+    return statistics_of(load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"])
+
+
+def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, dict[str, Tensor]]:
+    """Statistics from the tensors that `score` returns: `g/`, `half0/`, `half1/`, `magnitude/` TABLE, `mean/` SLOT."""
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    def arrays(prefix: str) -> dict[str, np.ndarray]:
+        return {k: v.numpy() for k, v in named(prefix).items()}
+
+    halves = (arrays("half0/"), arrays("half1/"))
+    return Statistics(arrays("g/"), arrays("magnitude/"), halves, rows), named("mean/")

@@ -1,0 +1,148 @@
+"""report: RUN/report.html from what the stages left."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from autodim import artifact
+from autodim.dimension.allocation import Allocation, Entry
+from autodim.embedding.layout import CostModel
+from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, SlotRow, Stability, State
+from autodim.report.html import render
+from autodim.stages.run import Run
+
+
+def write_report(run: Run, baselines: tuple[ResultRow, ...] = ()) -> Path:
+    """Draw RUN/report.html; needs a finished `evaluate`. One offline file, replaced atomically."""
+    path = run.folder / "report.html"
+    artifact.write_text(path, render(report_data(run, baselines)))
+    return path
+
+
+def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
+    """Everything that a report shows, from the stages' artefacts."""
+    results = artifact.read_json(run.need("evaluate") / "results.json")
+    allocation = Allocation.from_yaml((run.stage("retrain") / "widths.yaml").read_text())
+    config = run.config
+    return ReportData(
+        title=run.folder.name,
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        budget=BudgetRow(allocation.unit, allocation.asked, allocation.spent, allocation.uniform),
+        slots=tuple(slot_rows(allocation, config.model.width)),
+        results=(*result_rows(run, results), *(baselines or saved_baselines(run))),
+        curves={name: curve(run, name) for name in ("pretrain", "retrain") if curve(run, name)},
+        stability=stability_of(run),
+        facts={
+            "log": config.data.log or Path(config.data.path or "a DataFrame").name,
+            "model": f"{config.model.name}, uniform width {config.model.width}",
+            "strategy": allocation.strategy,
+            "retrain": config.retrain.mode,
+            "test rows": f"{results['rows']['test']:,}",
+            "label": ", ".join(results["labels"]),
+        },
+        settings=(run.folder / "config.yaml").read_text(),
+        environment=artifact.read_json(run.folder / "environment.json"),
+        notes=tuple(allocation.notes),
+        commands=next_commands(run),
+    )
+
+
+def stability_of(run: Run) -> Stability | None:
+    """How stable the allocation is, where two halves of the rows were scored."""
+    path = run.stage("prune") / "stability.json"
+    if not path.is_file():
+        return None
+    found = artifact.read_json(path)
+    return Stability(found["spearman"], found["width_difference"])
+
+
+def next_commands(run: Run) -> tuple[Command, ...]:
+    """What a person may want to do now."""
+    folder = run.folder
+    return (
+        Command(f"autodim export {folder} --format widths", "the widths file, for git"),
+        Command(f"autodim export {folder} --format torchrec", "the same as torchrec table specs"),
+        Command(f"autodim predict {folder} new_rows.csv", "score new rows with the small model"),
+        Command(f"autodim search {folder}/config.yaml prune.budget.share=0.125", "another budget; pretraining is kept"),
+        Command(f"autodim compare {folder}/config.yaml", "against every baseline at the same budget"),
+    )
+
+
+def saved_baselines(run: Run) -> tuple[ResultRow, ...]:
+    """Baselines that `compare` left beside the run."""
+    path = run.folder / "baselines.json"
+    return tuple(ResultRow(**row) for row in artifact.read_json(path)) if path.is_file() else ()
+
+
+def slot_rows(allocation: Allocation, uniform: int) -> list[SlotRow]:
+    """One row per table of an allocation (tables shared by slots are shown once, with the slots' names)."""
+    total = sum(e.score or 0.0 for e in allocation.entries) or 1.0
+    everything = sum(sum(e.scores) for e in allocation.entries if e.scores) or None
+    cost = CostModel(allocation.unit, allocation.common)
+    rows = []
+    for entry in allocation.entries:
+        share = None
+        if entry.scores:
+            share = sum(entry.scores) / everything if everything else None
+        elif entry.score:
+            share = entry.score / total
+        rows.append(
+            SlotRow(
+                name=" + ".join(entry.slots),
+                rows=entry.rows,
+                uniform_width=uniform,
+                width=entry.width,
+                cost=entry.cost,
+                uniform_cost=cost.cost(entry.table, entry.start, entry.stop, uniform) if allocation.unit == "dims" else None,
+                share=share,
+                scores=tuple(entry.scores) if entry.scores else None,
+                kept=tuple(entry.kept) if entry.kept is not None else None,
+                state=state_of(entry),
+            )
+        )
+    return rows
+
+
+def state_of(entry: Entry) -> State:
+    """How an entry is stored, in the report's words."""
+    if entry.width == 0:
+        return "mean" if entry.bias else "dropped"
+    return "projected" if entry.projected else "whole"
+
+
+def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
+    """The run's own models on test."""
+    words = {"uniform": f"uniform {run.config.model.width} (before the cut)", "cut": "cut, no retraining"}
+    roles = {"uniform": "uncut", "cut": "cut", "retrained": "retrained"}
+    seconds = {"uniform": "pretrain", "cut": "prune", "retrained": "retrain"}
+    rows = []
+    for model in results["models"]:
+        if not model["test"]:
+            continue
+        test = model["test"][0]
+        done = run.done(seconds[model["name"]])
+        rows.append(
+            ResultRow(
+                name=words.get(model["name"], f"retrained ({run.config.retrain.mode})"),
+                role=roles[model["name"]],  # type: ignore[arg-type]
+                auc=test["auc"],
+                logloss=test["logloss"],
+                calibration=test["calibration"],
+                params=model["params"],
+                bytes=model["train_bytes"],
+                seconds=done.seconds if done else None,
+            )
+        )
+    return rows
+
+
+def curve(run: Run, stage: str) -> tuple[CurvePoint, ...]:
+    """A stage's evaluations."""
+    path = run.stage(stage) / "history.json"
+    if not path.is_file():
+        return ()
+    return tuple(
+        CurvePoint(p["step"], p["train_loss"], p["valid_auc"], p["valid_logloss"]) for p in artifact.read_json(path)
+    )

@@ -1,0 +1,113 @@
+"""retrain: train the cut model, warm from the uniform one or cold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from autodim import artifact
+from autodim.config.schema import ModelConfig
+from autodim.data.columns import EncodedLog
+from autodim.dimension.allocation import Allocation, read_widths
+from autodim.errors import ConfigError
+from autodim.stages.cut import cut_network
+from autodim.stages.model_folder import load_network, save_network
+from autodim.stages.pretrain import build_log_network, finish, run_result, train_network
+from autodim.stages.prune import cached_score, cost_model
+from autodim.stages.run import Run
+from autodim.training.interrupt import StopFlag
+from autodim.training.network import Network
+from autodim.training.progress import Progress
+from autodim.training.seeds import derive, generator
+
+
+def retrain(
+    run: Run,
+    log: EncodedLog,
+    device: torch.device,
+    progress: Progress,
+    stop: StopFlag | None = None,
+    widths: Path | None = None,
+) -> None:
+    """Train the model of an allocation into RUN/retrain/model.
+
+    Args:
+        widths: a widths file to use instead of the run's own allocation; hand-edited files are welcome.
+
+    Raises:
+        ConfigError: a warm mode without a pretrained model to be warm from, or a widths file that does not fit.
+    """
+    config = run.config
+    mode = config.retrain.mode
+    allocation = read_allocation(run, log, widths)
+    warm = mode in ("warm", "warm_cold_first", "none") and allocation.common == config.model.width
+    if mode == "none" and not warm:
+        raise ConfigError(
+            f"retrain.mode: found none, but a natively uniform model of width {allocation.common} has to be trained; "
+            "use retrain.mode=cold"
+        )
+    inputs = artifact.digest(
+        {
+            "data": run_result(run, "prepare"),
+            "pretrain": run_result(run, "pretrain") if warm else None,
+            "allocation": allocation.to_yaml(),
+            "model": config.model.model_dump(mode="json"),
+            "retrain": config.retrain.model_dump(mode="json"),
+            "seed": config.seed,
+        }
+    )
+    if run.up_to_date("retrain", inputs):
+        progress.line("retrain: up to date")
+        return
+    seed = derive(config.seed, "retrain")
+    with run.working("retrain", inputs) as folder:
+        artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
+        network = start_network(run, log, allocation, warm, seed, device, progress)
+        if mode == "none":
+            about = load_network(run.need("pretrain") / "model")[1]
+            save_network(folder / "model", network, config.model, about["numeric"], about["labels"], {"steps": 0})
+            progress.line("retrain: none; the cut model is kept as it is")
+            return
+        trained = train_network(network, log, config.retrain, seed, device, folder, "retrain", progress, stop)
+        finish(folder, network, model_of(config.model, allocation), log, trained, progress, "retrain")
+    artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
+
+
+def read_allocation(run: Run, log: EncodedLog, widths: Path | None) -> Allocation:
+    """The allocation to train: a given widths file, or what `prune` wrote."""
+    if widths is None:
+        return Allocation.from_yaml((run.need("prune") / "widths.yaml").read_text())
+    if not widths.is_file():
+        raise ConfigError(f"{widths}: not found; expected a widths file (see `autodim export RUN --format widths`)")
+    return read_widths(widths, log.slots, log.tables, run.config.model.width, cost_model(run.config))
+
+
+def start_network(
+    run: Run,
+    log: EncodedLog,
+    allocation: Allocation,
+    warm: bool,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> Network:
+    """The network that a retrain begins with: cut from the trained one, or fresh."""
+    config = run.config
+    layout = allocation.layout(log.slots, log.tables)
+    if not warm:
+        return build_log_network(model_of(config.model, allocation), layout, log, seed)
+    network, _ = load_network(run.need("pretrain") / "model", device)
+    means: dict[str, torch.Tensor] = {}
+    if any(b.bias for b in layout.blocks):
+        _, means = cached_score(run, network, log, run_result(run, "pretrain"), device, progress)
+    counts = {t.name: log.counts(t.name) for t in log.tables}
+    cut = cut_network(network, allocation, layout, means, counts)
+    if config.retrain.mode == "warm_cold_first":
+        cut.model.reset_first(generator(seed, "first"))  # type: ignore[operator]
+    return cut
+
+
+def model_of(model: ModelConfig, allocation: Allocation) -> ModelConfig:
+    """The model settings at the allocation's common width."""
+    return model.model_copy(update={"width": allocation.common})

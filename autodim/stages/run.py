@@ -1,0 +1,152 @@
+"""The run's folder: what each stage has written, from which inputs, and who owns it now.
+
+    RUN/config.yaml        the resolved config
+    RUN/data/              encoded columns, vocabularies, manifest          (prepare)
+    RUN/pretrain/model/    the uniform model                                (pretrain)
+    RUN/prune/             widths.yaml, scores, the cut model               (prune)
+    RUN/retrain/model/     the small model                                  (retrain)
+    RUN/evaluate/          results.json                                     (evaluate)
+    RUN/widths.yaml, RUN/metrics.jsonl, RUN/report.html                     copies and views for people
+    RUN/previous/          stages of earlier settings, moved aside and never deleted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autodim import artifact
+from autodim.config.schema import Config
+from autodim.errors import RunError
+
+STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
+FOLDERS = {"prepare": "data", "pretrain": "pretrain", "prune": "prune", "retrain": "retrain", "evaluate": "evaluate"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """The record of a finished stage: the hash of its inputs, and the seconds that it took over all its sessions."""
+
+    inputs: str
+    seconds: float
+    result: str
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: where it is, or will be.
+        config: the resolved config.
+        shared: stages whose folders lie elsewhere (runs of one comparison share data and pretraining).
+    """
+
+    def __init__(self, folder: Path, config: Config, shared: dict[str, Path] | None = None):
+        artifact.refuse_special(folder)
+        if folder.is_file():
+            raise RunError(f"{folder}: is a file; expected a folder for the run; choose another with run=PATH")
+        self.folder = folder
+        self.config = config
+        self.shared = shared or {}
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage."""
+        return self.shared.get(name, self.folder / FOLDERS[name])
+
+    def done(self, name: str) -> Done | None:
+        """The record of a stage, if it was finished."""
+        path = self.stage(name) / "done.json"
+        if not path.is_file():
+            return None
+        return Done(**artifact.read_json(path))
+
+    def need(self, name: str) -> Path:
+        """The folder of a finished stage.
+
+        Raises:
+            RunError: it was not run; names the command.
+        """
+        if self.done(name) is None:
+            raise RunError(
+                f"{self.stage(name)}: the stage {name!r} is not finished; run `autodim {name}` (or `autodim search`) "
+                "with the same config first"
+            )
+        return self.stage(name)
+
+    def up_to_date(self, name: str, inputs: str) -> bool:
+        """Whether a stage is finished for these inputs; if finished for others, it is moved to `previous/`."""
+        done = self.done(name)
+        if done is not None and done.inputs == inputs:
+            return True
+        started = self.stage(name) / "started.json"
+        if started.is_file() and artifact.read_json(started)["inputs"] != inputs:
+            self._move_aside(name)
+        return False
+
+    @contextmanager
+    def working(self, name: str, inputs: str) -> Iterator[Path]:
+        """Work on a stage: the record of what it is made from first, the record that it is finished last."""
+        folder = self.stage(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        started = folder / "started.json"
+        before = 0.0
+        if started.is_file():
+            before = artifact.read_json(started)["seconds"]
+        artifact.write_json(started, {"inputs": inputs, "seconds": before})
+        began = time.monotonic()
+        try:
+            yield folder
+        except BaseException:
+            if folder.is_dir():
+                artifact.write_json(started, {"inputs": inputs, "seconds": before + time.monotonic() - began})
+            raise
+        seconds = before + time.monotonic() - began
+        artifact.write_json(folder / "done.json", {"inputs": inputs, "seconds": seconds, "result": result_of(folder)})
+
+    def write_metrics(self) -> None:
+        """Gather the stages' evaluations in RUN/metrics.jsonl (no times: the same run writes the same bytes)."""
+        lines = []
+        for name in ("pretrain", "retrain"):
+            path = self.stage(name) / "history.json"
+            if path.is_file():
+                lines += [json.dumps({"stage": name, **p}, sort_keys=True) for p in artifact.read_json(path)]
+        path = self.stage("evaluate") / "results.json"
+        if path.is_file():
+            for row in artifact.read_json(path)["models"]:
+                lines.append(json.dumps({"stage": "evaluate", **row}, sort_keys=True))
+        artifact.write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+
+    def _move_aside(self, name: str) -> None:
+        source = self.stage(name)
+        if name in self.shared:
+            raise RunError(f"{source}: made with other settings; a comparison never replaces it; choose another folder")
+        target = self.folder / "previous"
+        target.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while (target / f"{source.name}-{number}").exists():
+            number += 1
+        os.rename(source, target / f"{source.name}-{number}")
+
+
+def result_of(folder: Path) -> str:
+    """One hash over all sealed directories and files that a stage leaves."""
+    parts = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.name == artifact.MANIFEST:
+            parts[relative] = artifact.sha256(path)
+        elif path.is_file() and path.parent == folder and path.name not in ("started.json", "done.json"):
+            parts[relative] = artifact.sha256(path)
+    return artifact.digest(parts)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of intermediate files."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,69 @@
+"""The scoring pass: one forward and backward over held-out rows, weights frozen; saliency and statistics of each slot."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodim.data.columns import Columns
+from autodim.dimension.saliency import Saliency
+from autodim.training.loop import CHUNK
+from autodim.training.network import Network
+from autodim.training.progress import Progress
+
+
+def score(
+    network: Network, columns: Columns, device: torch.device, progress: Progress, rows: int | None = None
+) -> dict[str, Tensor]:
+    """Score every dimension of every slot of a uniform network.
+
+    The loss is the sum of the cross-entropies of the batch's rows (missing labels left out), so that batches weigh by
+    their rows and the signed sums over batches are those of one large batch.
+
+    Args:
+        columns: the rows to score on; held out unless the user says otherwise.
+        rows: at most so many, evenly spread.
+
+    Returns:
+        Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
+        of the rows, `magnitude/TABLE` the squared norm of each column; and `mean/SLOT`, the mean vector, float32.
+
+    Cost: one training step's forward and backward over the rows, without weight gradients and without an update.
+    """
+    layout = network.tables.layout
+    saliency = Saliency([s.name for s in layout.slots])
+    total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=device)
+    count = len(columns) if rows is None else min(rows, len(columns))
+    index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
+    network.eval()
+    frozen = [p.requires_grad for p in network.parameters()]
+    network.requires_grad_(False)
+    # at least two chunks, so that the two halves of the rows can be compared
+    chunk = min(CHUNK // 4, max(1, -(-count // 2)))
+    progress.start("prune: scoring", count)
+    for start in range(0, count, chunk):
+        stop = min(start + chunk, count)
+        batch = columns.batch(slice(start, stop) if index is None else index[start:stop], device)
+        lookup = network.tables.lookup(batch, learn=True)
+        logits = network.logits(lookup, batch)
+        known = ~batch.labels.isnan()
+        losses = F.binary_cross_entropy_with_logits(logits, batch.labels.nan_to_num(), reduction="none")
+        vectors = lookup.leaves[0]  # B x S x D: a uniform network has one group
+        (gradients,) = torch.autograd.grad(torch.where(known, losses, 0.0).sum(), [vectors])
+        saliency.add(vectors.detach(), gradients)
+        total += vectors.detach().sum(0, dtype=torch.float64)
+        progress.update(stop)
+    for parameter, before in zip(network.parameters(), frozen, strict=True):
+        parameter.requires_grad_(before)
+    tables = {slot.name: slot.table for slot in layout.slots}
+    everything = saliency.by_table(tables)
+    found: dict[str, Tensor] = {}
+    for prefix, sums in zip(("g", "half0", "half1"), everything, strict=True):
+        found |= {f"{prefix}/{table}": torch.from_numpy(values) for table, values in sums.items()}
+    for table in layout.tables:
+        weight = network.tables.read(table.name)["weight"]
+        found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
+    for slot, mean in zip(layout.slots, total / max(count, 1), strict=True):
+        found[f"mean/{slot.name}"] = mean.float()
+    return found

@@ -1,0 +1,74 @@
+"""search: the whole road, skipping what is already done for the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from autodim import artifact
+from autodim.config.schema import Config
+from autodim.config.writer import to_yaml
+from autodim.stages.environment import environment
+from autodim.stages.evaluate import evaluate
+from autodim.stages.prepare import prepare
+from autodim.stages.pretrain import pretrain
+from autodim.stages.prune import prune
+from autodim.stages.retrain import retrain
+from autodim.stages.run import STAGES, Run
+from autodim.stages.report import write_report
+from autodim.training.device import set_up
+from autodim.training.interrupt import StopFlag
+from autodim.training.progress import Progress
+
+
+def search(
+    config: Config,
+    progress: Progress,
+    stages: Sequence[str] = STAGES,
+    frame: pd.DataFrame | None = None,
+    widths: Path | None = None,
+    report: bool = True,
+) -> Run:
+    """Walk the road in a run's folder, or some of its stages.
+
+    Args:
+        config: the resolved config; `config.run` names the folder.
+        stages: which stages to walk, in order; earlier ones must be finished.
+        frame: rows given as a DataFrame.
+        widths: a widths file for `retrain`.
+
+    Returns:
+        The run.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the same command continues.
+        AutodimError: see the stages.
+    """
+    folder = Path(config.run)
+    run = Run(folder, config)
+    with artifact.Lock(folder), StopFlag() as stop:
+        device = set_up(config.device, config.threads)
+        write_config(run)
+        log = prepare(run, progress, stop, frame)
+        if "pretrain" in stages:
+            pretrain(run, log, device, progress, stop)
+            stop.check()
+        if "prune" in stages:
+            prune(run, log, device, progress)
+            stop.check()
+        if "retrain" in stages:
+            retrain(run, log, device, progress, stop, widths)
+            stop.check()
+        if "evaluate" in stages:
+            evaluate(run, log, device, progress)
+        if report and "evaluate" in stages:
+            write_report(run)
+    return run
+
+
+def write_config(run: Run) -> None:
+    """Keep the resolved config, and the environment, in the folder."""
+    artifact.write_text(run.folder / "config.yaml", to_yaml(run.config))
+    artifact.write_json(run.folder / "environment.json", environment())

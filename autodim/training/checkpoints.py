@@ -1,0 +1,150 @@
+"""Checkpoints of a training: fresh directories, flushed, sealed by sha256, the newest two kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autodim import artifact
+from autodim.errors import RunError
+
+KEEP = 2
+
+
+class Checkpoints:
+    """The checkpoints of one stage, in one folder.
+
+    `step-N` holds everything that continues the training from step N; `best-N` the weights of the best evaluation. A
+    best one lives for as long as a kept step refers to it.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Save the state of a step; `state["best_step"]` names the best checkpoint that it refers to."""
+        with artifact.fresh_directory(self.folder / f"step-{step:012d}") as folder:
+            save_tensors(folder / "state.safetensors", tensors)
+            artifact.write_json(folder / "state.json", state)
+        self._prune()
+
+    def save_best(self, step: int, tensors: dict[str, Tensor]) -> None:
+        """Save the weights of the best evaluation so far."""
+        with artifact.fresh_directory(self.folder / f"best-{step:012d}") as folder:
+            save_tensors(folder / "state.safetensors", tensors)
+
+    def best(self, step: int) -> dict[str, Tensor]:
+        """The weights saved by `save_best(step)`."""
+        folder = self.folder / f"best-{step:012d}"
+        artifact.verify(folder)
+        return load_tensors(folder / "state.safetensors")
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest checkpoint that is whole, its best one included; None when there is none."""
+        for step, folder in sorted(self._steps(), reverse=True):
+            if not artifact.is_valid(folder):
+                continue
+            state = artifact.read_json(folder / "state.json")
+            best = state.get("best_step")
+            if best is None or best == step or artifact.is_valid(self.folder / f"best-{best:012d}"):
+                return load_tensors(folder / "state.safetensors"), state
+        return None
+
+    def clear(self) -> None:
+        """Remove the checkpoints of a finished stage."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[tuple[int, Path]]:
+        found = []
+        for path in self.folder.iterdir():
+            match = re.fullmatch(r"step-(\d+)", path.name)
+            if match and path.is_dir():
+                found.append((int(match[1]), path))
+        return found
+
+    def _prune(self) -> None:
+        steps = sorted(self._steps())
+        for _, folder in steps[:-KEEP]:
+            shutil.rmtree(folder)
+        referred = set()
+        for _, folder in steps[-KEEP:]:
+            try:
+                referred.add(artifact.read_json(folder / "state.json").get("best_step"))
+            except RunError:
+                return  # a damaged neighbour: remove nothing that it may refer to
+        for path in self.folder.glob("best-*"):
+            if int(path.name.removeprefix("best-")) not in referred:
+                shutil.rmtree(path)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Tensors by name as safetensors.
+
+    Raises:
+        RunError: the disk refused.
+    """
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata)
+    except (SafetensorError, OSError) as error:
+        size = sum(v.numel() * v.element_size() for v in tensors.values())
+        raise RunError(f"{path}: could not be written ({error}; {size:,} bytes); what was there before is kept") from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name.
+
+    Raises:
+        RunError: not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: cannot be read as safetensors ({error})") from error
+
+
+def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The optimizers' state as tensors by name, and the rest (learning rates, step counts) as JSON values."""
+    tensors: dict[str, Tensor] = {}
+    rest: list[dict[str, Any]] = []
+    for i, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()
+        plain: dict[str, dict[str, Any]] = {}
+        for key, entry in state["state"].items():
+            for name, value in entry.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer{i}/{key}/{name}"] = value
+                else:
+                    plain.setdefault(str(key), {})[name] = value
+        groups = [{k: v for k, v in g.items() if k != "params" and _plain(v)} for g in state["param_groups"]]
+        rest.append({"state": plain, "groups": groups})
+    return tensors, rest
+
+
+def load_optimizers(
+    optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor], rest: list[dict[str, Any]]
+) -> None:
+    """The reverse of `optimizer_tensors`."""
+    for i, (optimizer, saved) in enumerate(zip(optimizers, rest, strict=True)):
+        state = optimizer.state_dict()
+        entries: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in saved["state"].items()}
+        prefix = f"optimizer{i}/"
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                number, name = key.removeprefix(prefix).split("/", 1)
+                entries.setdefault(int(number), {})[name] = value
+        groups = [{**g, **s} for g, s in zip(state["param_groups"], saved["groups"], strict=True)]
+        optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_plain(v) for v in value)
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,0 +1,148 @@
+"""The one step protocol: every method that trains is a filling of it.
+
+    lookup -> forward from the leaves -> losses (T) -> task weights -> gradients at the leaves and the dense parameters
+    -> optional perturbation and second pass -> one gradient through the tables -> clippers -> update
+
+A *weighting* turns T losses into the gradients of one update; a *perturbation* moves the leaves and the dense
+parameters before a second pass; a *clipper* bounds gradients that are about to be applied. All three are plain objects
+with one method, and each knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autodim.data.batch import Batch
+from autodim.embedding.tables import Lookup
+from autodim.training.losses import task_losses
+from autodim.training.network import Network
+
+Gradients = list[Tensor | None]
+
+
+class Weighting(Protocol):
+    """T losses -> the gradients of one update."""
+
+    def gradients(self, losses: Tensor, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
+        """Gradients at `lookup.leaves` and then at `dense`, in that order."""
+        ...
+
+
+class Perturbation(Protocol):
+    """Where a second pass is evaluated (sharpness-aware methods)."""
+
+    def offsets(self, gradients: Gradients, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
+        """What to add to the leaves and then to the dense parameters; None leaves a tensor where it is."""
+        ...
+
+
+class Clipper(Protocol):
+    """Bounds the `.grad` of tables (sparse, unique rows) and dense parameters in place."""
+
+    def clip(self, tables: Sequence[nn.Parameter], dense: Sequence[nn.Parameter]) -> None: ...
+
+
+class Sum:
+    """The plain sum of the losses: the weighting of single-task models and the reference of all others."""
+
+    def gradients(self, losses: Tensor, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
+        return list(torch.autograd.grad(losses.sum(), [*lookup.leaves, *dense], allow_unused=True))
+
+
+class Step:
+    """One update of a network.
+
+    Args:
+        network: tables and model.
+        optimizers: the tables' and the dense parameters' update rules; each is a `torch.optim.Optimizer`.
+        weighting: how T losses become one update; default the sum.
+        perturbation: the second pass, or None.
+        clippers: applied in order.
+        missing: labels may be NaN.
+        bf16: run the dense part under bfloat16 autocast.
+
+    Cost: one lookup per step whatever the fillings; no host synchronisation except the sort of unique rows on CUDA.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizers: Sequence[torch.optim.Optimizer],
+        weighting: Weighting | None = None,
+        perturbation: Perturbation | None = None,
+        clippers: Sequence[Clipper] = (),
+        missing: bool = False,
+        bf16: bool = False,
+    ):
+        self.network = network
+        self.optimizers = list(optimizers)
+        self.weighting = weighting or Sum()
+        self.perturbation = perturbation
+        self.clippers = list(clippers)
+        self.missing = missing
+        self.bf16 = bf16
+        self.tables = network.tables.table_parameters()
+        self.dense = [p for p in network.dense_parameters() if p.requires_grad]
+
+    def __call__(self, batch: Batch, seed: int) -> Tensor:
+        """Train on one batch.
+
+        Args:
+            seed: of this step's dropout; both passes of a perturbed step use it.
+
+        Returns:
+            The T losses before the update, still on the device.
+        """
+        torch.manual_seed(seed)
+        lookup = self.network.tables.lookup(batch, learn=True)
+        losses = self._losses(lookup, batch, None)
+        gradients = self.weighting.gradients(losses, lookup, self.dense)
+        if self.perturbation is not None:
+            torch.manual_seed(seed)
+            gradients = self._second_pass(gradients, lookup, batch)
+        leaves = len(lookup.leaves)
+        lookup.assign(gradients[:leaves])
+        for parameter, gradient in zip(self.dense, gradients[leaves:], strict=True):
+            parameter.grad = gradient
+        for clipper in self.clippers:
+            clipper.clip(self.tables, self.dense)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for parameter in (*self.tables, *self.dense):
+            parameter.grad = None
+        return losses.detach()
+
+    def _losses(self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor] | None) -> Tensor:
+        device = batch.labels.device.type
+        context = torch.autocast(device, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        with context:
+            logits = self.network.logits(lookup, batch, leaves)
+        return task_losses(logits, batch.labels, self.missing)
+
+    def _second_pass(self, gradients: Gradients, lookup: Lookup, batch: Batch) -> Gradients:
+        assert self.perturbation is not None
+        offsets = self.perturbation.offsets(gradients, lookup, self.dense)
+        count = len(lookup.leaves)
+        moved = [(p, o) for p, o in zip(self.dense, offsets[count:], strict=True) if o is not None]
+        kept = [p.detach().clone() for p, _ in moved]
+        with torch.no_grad():
+            for parameter, offset in moved:
+                parameter.add_(offset)
+            # the sum is a new leaf, so the second pass's gradient arrives at the perturbed vectors
+            leaves = [
+                leaf if o is None else (leaf.detach() + o).requires_grad_()
+                for leaf, o in zip(lookup.leaves, offsets[:count], strict=True)
+            ]
+        losses = self._losses(lookup, batch, leaves)
+        targets = [*leaves, *self.dense]
+        second = list(torch.autograd.grad(losses.sum(), targets, allow_unused=True))
+        with torch.no_grad():
+            # restored from a copy and not by subtraction: the update starts from the very bits it had
+            for (parameter, _), original in zip(moved, kept, strict=True):
+                parameter.copy_(original)
+        return second

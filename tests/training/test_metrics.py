@@ -1,0 +1,33 @@
+"""AUC against its definition, log loss and calibration against hand-made values."""
+
+import math
+
+import pytest
+import torch
+
+from autodim.training.metrics import auc, evaluate_logits
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_is_the_share_of_ordered_pairs_with_ties_half(seed):
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 6, (60,), generator=g).float()
+    labels = torch.randint(0, 2, (60,), generator=g).float()
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    difference = positive[:, None] - negative[None]
+    expected = ((difference > 0).double() + 0.5 * (difference == 0).double()).mean()
+    assert float(auc(scores, labels)) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_auc_of_one_class_is_undefined():
+    assert math.isnan(float(auc(torch.randn(4), torch.ones(4))))
+
+
+def test_metrics_leave_missing_labels_out():
+    logits = torch.tensor([[0.0, 5.0], [math.log(3.0), 1.0], [2.0, 0.0]])
+    labels = torch.tensor([[0.0, math.nan], [1.0, 1.0], [math.nan, 0.0]])
+    first, second = evaluate_logits(logits, labels)
+    assert first.rows == 2 and second.rows == 2
+    assert first.logloss == pytest.approx((math.log(2) - math.log(0.75)) / 2)
+    assert first.calibration == pytest.approx((0.5 + 0.75) / 2 / 0.5)
+    assert first.auc == 1.0
