@@ -52,7 +52,9 @@ class Result:
         for model in results["models"]:
             test = model["test"][0] if model["test"] else {}
             sizes = {k: model[k] for k in ("params", "train_bytes", "serve_bytes", "dims")}
-            rows.append({"model": model["name"], **{k: test.get(k) for k in ("auc", "logloss", "calibration")}, **sizes})
+            rows.append(
+                {"model": model["name"], **{k: test.get(k) for k in ("auc", "logloss", "calibration")}, **sizes}
+            )
         return pd.DataFrame(rows)
 
     @property

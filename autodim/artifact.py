@@ -127,7 +127,9 @@ def verify(folder: Path, contents: bool = True) -> None:
                 f"delete {folder} and run again"
             )
         if contents and sha256(path) != expected["sha256"]:
-            raise RunError(f"{path}: its content is not what was written (sha256 differs); delete {folder} and run again")
+            raise RunError(
+                f"{path}: its content is not what was written (sha256 differs); delete {folder} and run again"
+            )
 
 
 def is_valid(folder: Path) -> bool:

@@ -63,8 +63,9 @@ def test_links_and_devices_are_refused(tmp_path):
 
 
 def test_one_owner_and_no_stale_lock_after_kill(tmp_path):
-    code = f"import time; from pathlib import Path; from autodim.artifact import Lock; l = Lock(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    code = "import sys, time, pathlib, autodim.artifact as a; l = a.Lock(pathlib.Path(sys.argv[1])); "
+    code += "print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(RunError, match=f"process {holder.pid}"):
         artifact.Lock(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ def compare(
     from autodim.stages.tables import comparisons, write_tables
 
     for title, table in comparisons(rows):
-        Console().print(title, comparison_table(table), sep="\n")
+        Console(width=None if sys.stdout.isatty() else 140).print(title, comparison_table(table), sep="\n")
     for row in rows:
         if "infeasible" in row:
             typer.echo(f"{row['strategy']} at {row['share']:g}, seed {row['seed']}: {row['infeasible']}", err=True)

@@ -20,5 +20,7 @@ def demo(
 
     if not quiet and not as_json:
         what = "a planted log with known widths" if planted else "the flights that left New York in 2013"
-        typer.echo(f"autodim demo: {what}; the config is `autodim show {'planted' if planted else 'flights'}`", err=True)
+        typer.echo(
+            f"autodim demo: {what}; the config is `autodim show {'planted' if planted else 'flights'}`", err=True
+        )
     search("planted" if planted else "flights", overrides, as_json=as_json, quiet=quiet)

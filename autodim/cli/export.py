@@ -16,24 +16,19 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="file; default: stdout (safetensors needs one)")] = None,
 ) -> None:
     """Export a run's widths, or the small model's weights."""
-    from autodim.errors import ConfigError, did_you_mean
-    from autodim.export import FORMATS
-    from autodim.stages import export as stage
+    from autodim import artifact
+    from autodim.errors import ConfigError
+    from autodim.stages.export import text, write_weights
 
     if kind == "safetensors":
         if out is None:
             raise ConfigError("--format safetensors: binary, so it needs a file; add --out weights.safetensors")
-        from autodim.export.weights import save_weights
-
-        tensors, about = stage.weights(run)
-        save_weights(out, tensors, stage.read_allocation(run), about)
-        typer.echo(f"{out}: {len(tensors)} tensors", err=True)
+        typer.echo(f"{out}: {write_weights(run, out)} tensors", err=True)
         return
-    if kind not in FORMATS:
-        raise ConfigError(f"--format: found {kind!r}{did_you_mean(kind, [*FORMATS, 'safetensors'])}")
-    text = FORMATS[kind](stage.read_allocation(run))
+    found = text(run, kind)
     if out is None:
-        typer.echo(text, nl=not text.endswith("\n"))
+        typer.echo(found, nl=not found.endswith("\n"))
     else:
-        stage.write_output(out, text)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        artifact.write_text(out, found)
         typer.echo(str(out), err=True)

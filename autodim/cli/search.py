@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,11 @@ Widths = Annotated[Path | None, typer.Option("--widths", help="a widths file to 
 
 
 def search(
-    config: ConfigArgument, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False, quiet: Quiet = False
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue."""
     settings = read_config(config, overrides)
@@ -56,7 +61,7 @@ def print_run(folder: Path, as_json: bool) -> None:
 
     from autodim.report.terminal import results_table, widths_table
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(widths_table(data.slots, data.budget.unit))
     console.print(results_table(data.results))
     typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)
@@ -79,9 +84,7 @@ def prune(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
     _stages(config, overrides, quiet, ("prune",))
 
 
-def retrain(
-    config: ConfigArgument, overrides: Overrides = None, widths: Widths = None, quiet: Quiet = False
-) -> None:
+def retrain(config: ConfigArgument, overrides: Overrides = None, widths: Widths = None, quiet: Quiet = False) -> None:
     """Train the cut model: warm or cold, from the run's allocation or any widths file."""
     _stages(config, overrides, quiet, ("retrain",), widths)
 

@@ -10,7 +10,7 @@ import typer
 
 from autodim.config import catalogue, load_config, to_yaml, walk
 from autodim.config.reader import Loaded
-from autodim.config.spelling import shown
+from autodim.config.spelling import quoted
 
 
 def show(
@@ -51,10 +51,20 @@ def _sentence(one: dict[str, str]) -> str:
 
 
 def _lines(loaded: Loaded) -> list[str]:
+    """One line a value; what slots and labels leave at its default is left out, as it would be ten lines a slot."""
     rows = []
     for path, value in walk.leaves(loaded.config):
-        text = json.dumps(list(value)) if isinstance(value, tuple) else "null" if value is None else shown(value)
-        rows.append((f"{walk.dotted(path)}: {text}", loaded.origins[walk.dotted(path)], walk.describe(path)))
+        key = walk.dotted(path)
+        origin = loaded.origins[key]
+        if origin != "default" or not any(isinstance(part, int) for part in path):
+            rows.append((f"{key}: {_value(value)}", origin, walk.describe(path)))
     first = min(60, max(len(row[0]) for row in rows))
     second = max(len(row[1]) for row in rows)
     return [f"{setting:<{first}}  # {origin:<{second}}  {about}".rstrip() for setting, origin, about in rows]
+
+
+def _value(value: Any) -> str:
+    """A value as it could stand in a file, without control characters."""
+    if isinstance(value, str):
+        return quoted(value, longest=10_000)
+    return "[" + ", ".join(map(_value, value)) + "]" if isinstance(value, tuple) else json.dumps(value)

@@ -75,6 +75,7 @@ def _set(raw: dict[str, Any], marks: Marks, path: KeyPath, value: Any, source: s
         below = section.get(part)
         if below is None:
             below = section[part] = {}
+            marks[path[:end]] = OVERRIDE
         if not isinstance(below, dict):
             here, where = walk.dotted(path[:end]), place(path[:end], marks, source)
             return f"{walk.dotted(path)}: {here} is {shown(below)} ({where}), not a section; set {here} as a whole"

@@ -127,7 +127,7 @@ def _drop_empty_sections(raw: dict[str, Any], path: KeyPath = ()) -> None:
     """`model:` with every line below commented out means the defaults, not null."""
     for key in list(raw):
         here = (*path, key)
-        if raw[key] is None and walk.section_at(here) is not None and not walk.takes_null(here):
+        if raw[key] is None and walk.takes_keys(here) and not walk.takes_null(here):
             del raw[key]
         elif isinstance(raw[key], dict):
             _drop_empty_sections(raw[key], here)

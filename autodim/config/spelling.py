@@ -44,9 +44,9 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return best
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, longest: int = LONGEST_SHOWN) -> str:
     """`text` in double quotes, cut to a readable length, with control characters escaped."""
-    cut = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+    cut = text if len(text) <= longest else text[: longest - 3] + "..."
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut) + '"'
 
 

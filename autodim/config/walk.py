@@ -61,6 +61,11 @@ def section_at(path: KeyPath) -> type[Section] | None:
     return next((kind for kind, _ in at(path) if is_section(kind)), None)
 
 
+def takes_keys(path: KeyPath) -> bool:
+    """Whether keys stand below a path: a section, or a map such as `prune.slots`."""
+    return any(is_section(kind) or get_origin(kind) is dict for kind, _ in at(path))
+
+
 def choices(path: KeyPath) -> tuple[str, ...]:
     """The words that a key may hold, () where it is not a choice."""
     return next((get_args(kind) for kind, _ in at(path) if get_origin(kind) is Literal), ())

@@ -27,6 +27,7 @@ for _tag, _pattern, _first in reversed(IMPLICIT):
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
 _Dumper.add_representer(_Line, lambda d, v: d.represent_mapping("tag:yaml.org,2002:map", v.items(), flow_style=True))
 _Dumper.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=_flat(v)))
+_Dumper.add_representer(str, lambda d, v: d.represent_scalar("tag:yaml.org,2002:str", v, style=_style(v)))
 
 
 def to_yaml(config: Config) -> str:
@@ -74,3 +75,8 @@ def _values(value: Any) -> Any:
 
 def _flat(values: list[Any]) -> bool:
     return not any(isinstance(v, (dict, list)) for v in values)
+
+
+def _style(text: str) -> str | None:
+    """Double quotes for what PyYAML would fold or lose in any other style: control characters, NEL, U+2028."""
+    return None if text.isprintable() else '"'

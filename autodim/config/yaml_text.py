@@ -99,8 +99,8 @@ def parse(text: str, source: str) -> Parsed:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise ConfigError(f"{source}:{line}: found character {error.character:#x}, expected printable text") from None
-    except (ValueError, yaml.YAMLError) as error:
-        # PyYAML lets ValueErrors through for impossible escapes such as "\UFFFFFFFF".
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
+        # PyYAML lets Python's own errors through for impossible escapes such as "\UFFFFFFFF".
         raise ConfigError(f"{source}: not readable as YAML: {error}") from None
     finally:
         if loader is not None:
@@ -141,11 +141,11 @@ class _Converter:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._problem(key_node, "found a list or a section as a key, expected `name: value`")
                 continue
+            if not self._clean(key_node):
+                continue
             key: str = key_node.value
             if key == "<<" and key_node.style is None:
                 self._problem(key_node, "found a merge key `<<`, which is not supported; repeat the settings")
-                continue
-            if not self._clean(key_node):
                 continue
             here = (*path, key)
             if key in result:
@@ -160,13 +160,13 @@ class _Converter:
         text: str = node.value
         match node.tag:
             case "tag:yaml.org,2002:str":
-                return text if self._clean(node) else None
+                return node.value if self._clean(node) else None
             case "tag:yaml.org,2002:bool" if text in ("true", "false"):
                 return text == "true"
             case "tag:yaml.org,2002:null":
                 return None
             case "tag:yaml.org,2002:int" if IMPLICIT[2][1].match(text):
-                if len(text) > 19 or abs(int(text)) >= 2**63:
+                if len(text.lstrip("+-")) > 19 or abs(int(text)) >= 2**63:
                     return self._problem(node, f"found {quoted(text)}, expected a number below 2^63")
                 return int(text)
             case "tag:yaml.org,2002:float" if IMPLICIT[3][1].match(text):
@@ -177,6 +177,7 @@ class _Converter:
         return self._problem(node, f"found the YAML tag {quoted(node.tag)}, expected plain values without tags")
 
     def _clean(self, node: yaml.ScalarNode) -> bool:
+        node.value = _join_surrogates(node.value)
         if not is_clean(node.value):
             self._problem(node, "found NUL or half a surrogate pair in a text, expected characters")
             return False
@@ -192,6 +193,13 @@ class _Converter:
 def is_clean(text: str) -> bool:
     """False for NUL and lone surrogates, which escapes can smuggle in and no file name or JSON can hold."""
     return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def _join_surrogates(text: str) -> str:
+    """JSON writes characters beyond 16 bits as two escapes, which PyYAML reads as two characters."""
+    if all(c < "\ud800" or c > "\udfff" for c in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _refuse_size(where: str, deep: bool) -> None:

@@ -10,8 +10,10 @@ labels. What comes out: a folder of plain integers and floats, memory-mapped by 
     numeric.py     numbers -> buckets or standardised values
     labels.py      columns -> labels 0, 1 or missing; rows to drop
     splits.py      rows -> train, valid, test; a pure function of seed and row number
+    check.py       what a data section must fulfil; which slots read which table
     work.py        one piece, translated: what both `encode` and `encode_rows` share
-    encode.py      the two passes
+    encoder.py     translated pieces -> ids and standardised numbers
+    encode.py      the two passes; parts.py writes the second one's files
     manifest.py    what is written beside the columns
     columns.py     the encoded log, memory-mapped; rows -> `Batch`
     batches.py     the order of rows, a pure function of (seed, epoch, step)

@@ -40,6 +40,16 @@ class Lines:
         return self.first + row if self.numbers is None else int(self.numbers[row])
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """One file: its number of fields, the positions of the wanted ones, and what separates them."""
+
+    path: Path
+    fields: int
+    where: tuple[int, ...]
+    delimiter: str
+
+
 def header_names(path: Path, delimiter: str) -> list[str]:
     """Column names in the first line of a file.
 
@@ -74,6 +84,7 @@ def read_csv(
     path: Path,
     names: Sequence[str],
     columns: Sequence[str],
+    *,
     delimiter: str,
     header: bool,
     rejects: Rejects,
@@ -93,7 +104,7 @@ def read_csv(
     Raises:
         DataError: not UTF-8 text, a damaged .gz, or more rejected rows than allowed.
     """
-    where = [names.index(column) for column in columns]
+    shape = _Shape(path, len(names), tuple(names.index(column) for column in columns), delimiter)
     line = 1
     with _open(path) as stream:
         for number, raw in enumerate(_blocks(path, stream, progress)):
@@ -102,9 +113,10 @@ def read_csv(
                 block, line = raw[raw.find(b"\n") + 1 :], 2
             count = block.count(b"\n")
             if count:
-                cleaned, lines = _clean(path, block, line, len(names), delimiter, rejects)
+                cleaned, lines = _clean(shape, block, line, rejects)
                 if cleaned:
-                    yield _parse(path, cleaned, lines, len(names), where, columns, delimiter, rejects)
+                    table, lines = _parse(shape, cleaned, lines, rejects)
+                    yield table.rename_columns(list(columns)), lines
             line += count
 
 
@@ -114,24 +126,20 @@ def _open(path: Path) -> IO[bytes]:
 
 def _blocks(path: Path, stream: IO[bytes], progress: Callable[[int], None] | None) -> Iterator[bytes]:
     """Blocks that end with a line break, without a byte order mark."""
-    rest, line, start = b"", 1, True
+    rest, start = b"", True
     raw: Any = getattr(stream, "fileobj", None) or stream
     while True:
         try:
             data = stream.read(BLOCK_BYTES)
         except (EOFError, zlib.error, OSError) as error:
-            raise DataError(f"{path}: cannot be read near line {line}: {error}; it may be cut off or damaged") from None
+            raise DataError(
+                f"{path}: cannot be read beyond byte {raw.tell()}: {error}; it may be cut off or damaged"
+            ) from None
         if start:
             data += stream.read(4) if 0 < len(data) < 4 else b""  # enough for a byte order mark
             if data[:2] in BOMS:
                 raise DataError(f"{path}: this is {BOMS[data[:2]]} text; save or convert it as UTF-8 (iconv -t UTF-8)")
             data, start = data.removeprefix(b"\xef\xbb\xbf"), False
-        if b"\0" in data:
-            at = line + rest.count(b"\n") + data[: data.index(b"\0")].count(b"\n")
-            raise DataError(
-                f"{path}, line {at}: a NUL byte: this is not UTF-8 text (UTF-16, a binary or a damaged file?); "
-                "convert it to UTF-8 (iconv -t UTF-8)"
-            )
         if progress is not None:
             progress(raw.tell())
         if not data:
@@ -141,32 +149,37 @@ def _blocks(path: Path, stream: IO[bytes], progress: Callable[[int], None] | Non
         rest = data[cut:]
         if len(rest) > MAX_LINE:
             raise DataError(
-                f"{path}, line {line + data[:cut].count(10)}: a line of more than {MAX_LINE >> 20} MB: is this a CSV "
+                f"{path}, before byte {raw.tell()}: a line of more than {MAX_LINE >> 20} MB: is this a CSV "
                 "file with line feeds (\\n or \\r\\n) at its line ends?"
             )
         if cut:
             yield data[:cut]
-            line += data[:cut].count(b"\n")
     if rest:
         yield rest + b"\n"
 
 
-def _clean(
-    path: Path, block: bytes, first: int, fields: int, delimiter: str, rejects: Rejects
-) -> tuple[bytes, Lines]:
+def _clean(shape: _Shape, block: bytes, first: int, rejects: Rejects) -> tuple[bytes, Lines]:
     """The block without blank lines and lines that would mislead the parser."""
-    blank = fields > 1 and (b"\n\n" in block or b"\n\r\n" in block or block[:1] == b"\n" or block[:2] == b"\r\n")
-    if not blank and b'"' not in block and block.count(b"\r") == block.count(b"\r\n"):
+    if b"\0" in block:
+        at = first + block[: block.index(b"\0")].count(b"\n")
+        raise DataError(
+            f"{shape.path}, line {at}: a NUL byte: this is not UTF-8 text (UTF-16, a binary or a damaged file?); "
+            "convert it to UTF-8 (iconv -t UTF-8)"
+        )
+    returns = b"\r" in block
+    starts_blank = block[:1] == b"\n" or block[:2] == b"\r\n"
+    blank = shape.fields > 1 and (starts_blank or b"\n\n" in block or (returns and b"\n\r\n" in block))
+    if not (blank or b'"' in block or (returns and block.count(b"\r") != block.count(b"\r\n"))):
         return block, Lines(first)
     raw = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(raw == 10)
     starts = np.concatenate([[0], ends[:-1] + 1])
     empty = (ends == starts) | ((ends == starts + 1) & (raw[starts] == 13))
-    if fields == 1:
+    if shape.fields == 1:
         empty[:] = False
-    returns = np.flatnonzero(raw == 13)
-    alone = np.searchsorted(ends, returns[raw[returns + 1] != 10])
-    quoted = _bad_quotes(raw, starts, ends, ord(delimiter))
+    carriages = np.flatnonzero(raw == 13)
+    alone = np.searchsorted(ends, carriages[raw[carriages + 1] != 10])
+    quoted = _bad_quotes(raw, starts, ends, ord(shape.delimiter))
     bad = np.zeros(len(ends), bool)
     for lines, reason in (
         (alone, "a carriage return within the line"),
@@ -174,7 +187,7 @@ def _clean(
     ):
         for at in np.unique(lines[~bad[lines]]):
             text = block[starts[at] : ends[at]].decode(errors="replace")
-            rejects.add(f"{path}, line {first + at}", reason, text)
+            rejects.add(f"{shape.path}, line {first + at}", reason, text)
             bad[at] = True
     rejects.blank += int(empty.sum())
     keep = ~(bad | empty)
@@ -200,16 +213,7 @@ def _bad_quotes(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray, delimiter
     return np.concatenate([wrong, odd])
 
 
-def _parse(
-    path: Path,
-    block: bytes,
-    lines: Lines,
-    fields: int,
-    where: Sequence[int],
-    columns: Sequence[str],
-    delimiter: str,
-    rejects: Rejects,
-) -> tuple[pa.Table, Lines]:
+def _parse(shape: _Shape, block: bytes, lines: Lines, rejects: Rejects) -> tuple[pa.Table, Lines]:
     wrong: list[Any] = []
 
     def note(row: Any) -> str:
@@ -217,36 +221,35 @@ def _parse(
         return "skip" if rejects.rejected + len(wrong) <= rejects.limit else "error"
 
     try:
-        table = _pyarrow(block, fields, where, delimiter, True, note)
+        table = _pyarrow(shape, block, True, note)
     except pa.ArrowInvalid as error:
         if not wrong:
-            raise _not_utf8(path, block, lines, error) from None
+            raise _not_utf8(shape.path, block, lines, error) from None
         table = None
     if wrong:  # again on one thread, where the parser tells the lines
         wrong.clear()
         try:
-            table = _pyarrow(block, fields, where, delimiter, False, note)
+            table = _pyarrow(shape, block, False, note)
         except pa.ArrowInvalid:
             table = None
         for row in wrong:
             reason = f"{row.actual_columns} fields where {row.expected_columns} were expected"
-            rejects.add(f"{path}, line {lines.of(row.number - 1)}", reason, row.text)
+            rejects.add(f"{shape.path}, line {lines.of(row.number - 1)}", reason, row.text)
         skipped = np.array([row.number - 1 for row in wrong])
         kept = np.delete(np.arange(block.count(b"\n")), skipped)
         lines = Lines(lines.first, lines.first + kept if lines.numbers is None else lines.numbers[kept])
     assert table is not None and table.num_rows + len(wrong) == block.count(b"\n"), "rows of a CSV block are lost"
-    return table.rename_columns(list(columns)), lines
+    return table, lines
 
 
-def _pyarrow(
-    block: bytes, fields: int, where: Sequence[int], delimiter: str, threads: bool, note: Callable[[Any], str]
-) -> pa.Table:
-    names = [str(i) for i in range(fields)]
-    wanted = [names[i] for i in where]
+def _pyarrow(shape: _Shape, block: bytes, threads: bool, note: Callable[[Any], str]) -> pa.Table:
+    names = [str(i) for i in range(shape.fields)]  # not the true ones, which may repeat in columns nobody wants
+    wanted = [names[i] for i in shape.where]
+    parse = pa.csv.ParseOptions(delimiter=shape.delimiter, ignore_empty_lines=False, invalid_row_handler=note)
     return pa.csv.read_csv(
         pa.BufferReader(block),
         read_options=pa.csv.ReadOptions(column_names=names, use_threads=threads, block_size=len(block) + 64),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=note),
+        parse_options=parse,
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, strings_can_be_null=False
         ),

@@ -18,19 +18,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autodim.config.schema import DataConfig
 from autodim.data import splits
 from autodim.data.accounting import Rejects
-from autodim.data.labels import check_classes
+from autodim.data.check import check_config, tables_of
+from autodim.data.encoder import Encoder
 from autodim.data.logs import LOGS
 from autodim.data.manifest import (
     Manifest,
     NumericRecord,
-    PartRecord,
     RowsRecord,
     SlotRecord,
     TableRecord,
@@ -38,11 +38,12 @@ from autodim.data.manifest import (
     source_hash,
 )
 from autodim.data.numeric import Scale, fit_scale, quantile_edges
+from autodim.data.parts import write_parts
 from autodim.data.reader import Progress, open_log
 from autodim.data.splits import PARTS, TRAIN
 from autodim.data.vocabulary import Counter, Vocabulary
-from autodim.data.work import Encoder, Ids, Work, each, grouped, translate
-from autodim.errors import ConfigError, DataError
+from autodim.data.work import Pieces, Work, each, translate
+from autodim.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def encode(
         sizes = [int(sum((p == part).sum() for p in parts)) for part in range(len(PARTS))]
         splits.check_parts(sizes, data.split)
         encoder = _learn(pieces, parts, data, tell)
-        records = _write(pieces, parts, encoder, data, out, tell)
+        records = write_parts(pieces, parts, encoder, data, out=out, tell=tell)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     tables = tuple(
@@ -100,7 +101,7 @@ def encode(
         for vocabulary in encoder.vocabularies.values():
             vocabulary.counts.astype(np.int64).tofile(stream)
     manifest = Manifest(
-        data=data,
+        data=data.model_copy(update={"path": config.path}),  # not the temporary place of a built log
         slots=tuple(_slot_records(data, encoder)),
         tables=tables,
         numeric=tuple(
@@ -118,58 +119,11 @@ def encode(
     return manifest
 
 
-def check_config(data: DataConfig) -> None:
-    """Raises ConfigError for a data section that cannot be encoded."""
-    if not data.slots:
-        raise ConfigError("data.slots is empty: name the input fields of the log")
-    if not data.labels:
-        raise ConfigError("data.labels is empty: name at least one label")
-    for what, names in (("slots", [s.name for s in data.slots]), ("labels", [label.name for label in data.labels])):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ConfigError(f"data.{what} names {twice[0]!r} more than once; give each its own name")
-    for label in data.labels:
-        for slot in data.slots:
-            if slot.source == label.source:
-                raise ConfigError(
-                    f"slot {slot.name!r} reads column {slot.source!r}, which is label {label.name!r}: the model would "
-                    "be told the answer; remove the slot"
-                )
-    for table, slots in _tables(data).items():
-        limits = {data.slots[i].min_count or data.min_count for i in slots}
-        if len(limits) > 1:
-            raise ConfigError(f"the slots of table {table!r} have different min_count ({sorted(limits)}); give one")
-    splits.check_split(data.split)
-
-
-def _tables(data: DataConfig) -> dict[str, list[int]]:
-    """Positions in `data.slots` of the slots of each table, tables in order of appearance."""
-    found: dict[str, list[int]] = {}
-    for i, slot in enumerate(data.slots):
-        if slot.kind != "value":
-            found.setdefault(slot.table or slot.name, []).append(i)
-    return found
-
-
-class _Pieces:
-    """The translated pieces on disk."""
-
-    def __init__(self, folder: Path, labels: int) -> None:
-        self._folder, self._labels, self.count = folder, labels, 0
-
-    def append(self, work: Work) -> None:
-        work.save(self._folder / f"{self.count}.arrow")
-        self.count += 1
-
-    def __iter__(self) -> Iterator[Work]:
-        return (Work.load(self._folder / f"{i}.arrow", self._labels) for i in range(self.count))
-
-
 def _read(
     data: DataConfig, base: Path, folder: Path, source: pd.DataFrame | None, tell: Progress
-) -> tuple[_Pieces, RowsRecord]:
+) -> tuple[Pieces, RowsRecord]:
     rejects = Rejects(data.max_bad_rows)
-    pieces = _Pieces(folder, len(data.labels))
+    pieces = Pieces(folder, len(data.labels))
     rows = used = dropped = 0
     kinds: set[str] = set()
     for piece in open_log(data, base, rejects=rejects, source=source, progress=tell):
@@ -194,7 +148,7 @@ def _read(
     )
 
 
-def _assign(pieces: _Pieces, data: DataConfig) -> tuple[list[np.ndarray], tuple[float, float] | None]:
+def _assign(pieces: Pieces, data: DataConfig) -> tuple[list[np.ndarray], tuple[float, float] | None]:
     """Part of each row, per piece."""
     if data.split.by == "random":
         return [splits.random_parts(work.rows, data.split) for work in pieces], None
@@ -213,7 +167,7 @@ def _sampled(work: Work, total: int) -> np.ndarray | slice:
     return splits.uniform(work.rows, 0, splits.SAMPLE_SALT) < SAMPLE / total
 
 
-def _learn(pieces: _Pieces, parts: list[np.ndarray], data: DataConfig, tell: Progress) -> Encoder:
+def _learn(pieces: Pieces, parts: list[np.ndarray], data: DataConfig, tell: Progress) -> Encoder:
     """Vocabularies, edges and scales, from the training rows."""
     trained = sum(int((p == TRAIN).sum()) for p in parts)
 
@@ -233,7 +187,7 @@ def _learn(pieces: _Pieces, parts: list[np.ndarray], data: DataConfig, tell: Pro
             scales[i] = fit_scale(gather(i))
         elif slot.kind == "buckets" and slot.buckets == "quantile":
             edges[i] = quantile_edges(gather(i), slot.bins)
-    tables = _tables(data)
+    tables = tables_of(data)
     counters = {table: Counter() for table in tables}
     encoder = Encoder(data.slots, {}, edges, scales)
     for k, (work, part) in enumerate(zip(pieces, parts, strict=True)):
@@ -253,71 +207,6 @@ def _learn(pieces: _Pieces, parts: list[np.ndarray], data: DataConfig, tell: Pro
 
     vocabularies = dict(zip(tables, each(finish, list(tables)), strict=True))
     return Encoder(data.slots, vocabularies, edges, scales)
-
-
-def _write(
-    pieces: _Pieces, parts: list[np.ndarray], encoder: Encoder, data: DataConfig, out: Path, tell: Progress
-) -> list[PartRecord]:
-    """Pass 2: the columns of every part."""
-    writers = [_Part(out / name, data) for name in PARTS]
-    k = 0
-    try:
-        for group in grouped(pieces):
-            for work, ids in zip(group, encoder.encode(group), strict=True):
-                for part, writer in enumerate(writers):
-                    writer.append(work, ids, np.flatnonzero(parts[k] == part))
-                k += 1
-                tell("writing", k, pieces.count)
-    finally:
-        for writer in writers:
-            writer.close()
-    train = writers[TRAIN]
-    for t, label in enumerate(data.labels):
-        check_classes(label.name, train.positives[t], int(train.labelled[t]), train.rows)
-    return [writer.record() for writer in writers]
-
-
-class _Part:
-    """The open files of one part."""
-
-    def __init__(self, folder: Path, data: DataConfig) -> None:
-        folder.mkdir()
-        self.rows = 0
-        self.labelled = np.zeros(len(data.labels), np.int64)
-        self.positives = np.zeros(len(data.labels))
-        bag_count = sum(slot.kind == "multi" for slot in data.slots)
-        names = ["ids", "numeric", "labels"]
-        names += [f"bag_{k}_{what}" for k in range(bag_count) for what in ("values", "offsets")]
-        self._files: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("wb") for name in names}
-        self._ends = [0] * bag_count
-        for k in range(bag_count):
-            np.zeros(1, np.int64).tofile(self._files[f"bag_{k}_offsets"])
-
-    def append(self, work: Work, ids: Ids, rows: np.ndarray) -> None:
-        labels = work.labels[rows]
-        self.rows += len(rows)
-        self.labelled += (~np.isnan(labels)).sum(0)
-        self.positives += np.nansum(labels, 0, dtype=np.float64)
-        for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
-            array.tofile(self._files[name])
-        for k, (values, offsets) in enumerate(ids.bags):
-            lengths = np.diff(offsets)
-            chosen = np.zeros(len(lengths), bool)
-            chosen[rows] = True
-            values[np.repeat(chosen, lengths)].tofile(self._files[f"bag_{k}_values"])
-            ends = self._ends[k] + np.cumsum(lengths[rows])
-            ends.astype(np.int64).tofile(self._files[f"bag_{k}_offsets"])
-            self._ends[k] = int(ends[-1]) if len(ends) else self._ends[k]
-
-    def close(self) -> None:
-        for stream in self._files.values():
-            stream.close()
-
-    def record(self) -> PartRecord:
-        rates = [float(p / n) if n else None for p, n in zip(self.positives, self.labelled, strict=True)]
-        return PartRecord(
-            rows=self.rows, labelled=tuple(int(n) for n in self.labelled), positive_rate=tuple(rates)
-        )
 
 
 def _slot_records(data: DataConfig, encoder: Encoder) -> Iterator[SlotRecord]:

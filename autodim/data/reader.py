@@ -51,6 +51,15 @@ class Piece:
         return f"{self.source}, {self.unit} {self.lines.of(row)}"
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """Columns to read, columns to read where they are there, and how columns that are not stored are made."""
+
+    wanted: Sequence[str]
+    optional: Sequence[str]
+    derived: dict[str, tuple[str, Callable[[Any], Any]]]
+
+
 def columns_of(data: DataConfig) -> list[str]:
     """Every column that the config names, each once: slots, labels, drop, split."""
     named = [s.source for s in data.slots] + [label.source for label in data.labels] + list(data.drop)
@@ -117,11 +126,10 @@ def open_log(
     Raises:
         DataError: files that cannot be read as described; see the reader of each format.
     """
-    wanted = list(columns) if columns is not None else columns_of(data)
+    wish = _Wish(columns if columns is not None else columns_of(data), optional, DERIVED.get(data.log or "", {}))
     rejects = rejects if rejects is not None else Rejects(data.max_bad_rows)
-    derived = DERIVED.get(data.log or "", {})
     if source is not None:
-        yield from (_derive(p, wanted, derived) for p in _frame(source, wanted, optional, derived, progress))
+        yield from (_derive(piece, wish) for piece in _frame(source, wish, progress))
         return
     files = log_files(data, base)
     sizes = [file.stat().st_size for file in files]
@@ -133,8 +141,8 @@ def open_log(
                 progress("reading", done + part, sum(sizes))
 
         read = _parquet if is_parquet(file) else _csv
-        for piece in read(file, data, wanted, optional, derived, rejects, report):
-            yield _derive(piece, wanted, derived)
+        for piece in read(file, data, wish, rejects, report):
+            yield _derive(piece, wish)
         report(sizes[i])
 
 
@@ -150,26 +158,24 @@ def is_parquet(path: Path) -> bool:
 def _wanted(
     where: str,
     names: Sequence[str],
-    wanted: Sequence[str],
-    optional: Sequence[str],
-    derived: dict[str, Any],
+    wish: _Wish,
     hint: str = "",
 ) -> list[str]:
     """The stored columns to read; derived ones (that are not stored) stand for the column they come from."""
-    stored = [derived[c][0] if c in derived and c not in names else c for c in wanted]
+    stored = [wish.derived[c][0] if c in wish.derived and c not in names else c for c in wish.wanted]
     for column in stored:
         if column not in names:
             known = did_you_mean(column, list(names))
             shown = known if len(known) < 600 else f"; it has {len(names)} columns, the first {excerpt(names[0])}"
             raise DataError(f"{where}: no column {excerpt(column)}{shown}{hint}")
-    return list(dict.fromkeys([*stored, *(c for c in optional if c in names)]))
+    return list(dict.fromkeys([*stored, *(c for c in wish.optional if c in names)]))
 
 
-def _derive(piece: Piece, wanted: Sequence[str], derived: dict[str, Any]) -> Piece:
+def _derive(piece: Piece, wish: _Wish) -> Piece:
     table = piece.table
-    for column in wanted:
-        if column in derived and column not in table.column_names:
-            origin, make = derived[column]
+    for column in wish.wanted:
+        if column in wish.derived and column not in table.column_names:
+            origin, make = wish.derived[column]
             try:
                 table = table.append_column(column, make(table[origin]))
             except DataError as error:
@@ -180,9 +186,7 @@ def _derive(piece: Piece, wanted: Sequence[str], derived: dict[str, Any]) -> Pie
 def _csv(
     path: Path,
     data: DataConfig,
-    wanted: Sequence[str],
-    optional: Sequence[str],
-    derived: dict[str, Any],
+    wish: _Wish,
     rejects: Rejects,
     report: Callable[[int], None],
 ) -> Iterator[Piece]:
@@ -205,23 +209,24 @@ def _csv(
                 f"{path}, line 1: {found} fields, but data.names names {len(names)} columns; correct data.names or "
                 f"data.delimiter (now {delimiter!r})"
             )
-    columns = _wanted(str(path), names, wanted, optional, derived, hint)
-    for table, lines in csvfile.read_csv(path, names, columns, delimiter, data.header, rejects, report):
+    columns = _wanted(str(path), names, wish, hint)
+    pieces = csvfile.read_csv(
+        path, names, columns, delimiter=delimiter, header=data.header, rejects=rejects, progress=report
+    )
+    for table, lines in pieces:
         yield Piece(table, str(path), lines, "line")
 
 
 def _parquet(
     path: Path,
     data: DataConfig,
-    wanted: Sequence[str],
-    optional: Sequence[str],
-    derived: dict[str, Any],
+    wish: _Wish,
     rejects: Rejects,
     report: Callable[[int], None],
 ) -> Iterator[Piece]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            columns = _wanted(str(path), file.schema_arrow.names, wanted, optional, derived)
+            columns = _wanted(str(path), file.schema_arrow.names, wish)
             rows, size, first = file.metadata.num_rows, path.stat().st_size, 1
             for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
                 yield Piece(pa.Table.from_batches([batch]), str(path), csvfile.Lines(first))
@@ -235,13 +240,11 @@ def _parquet(
 
 def _frame(
     frame: pd.DataFrame,
-    wanted: Sequence[str],
-    optional: Sequence[str],
-    derived: dict[str, Any],
+    wish: _Wish,
     progress: Progress | None,
 ) -> Iterator[Piece]:
     names = [str(name) for name in frame.columns]
-    columns = _wanted("the DataFrame", names, wanted, optional, derived)
+    columns = _wanted("the DataFrame", names, wish)
     for start in range(0, len(frame), PARQUET_ROWS):
         rows = frame.iloc[start : start + PARQUET_ROWS]
         arrays = []

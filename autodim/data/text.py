@@ -182,9 +182,7 @@ def times(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ()) -> tup
         values, bad = numbers(array, missing)
         if not bad.any():
             return values, "number"
-        array = pc.if_else(
-            pc.is_in(array, value_set=pa.array(missing, array.type)), pa.scalar(None, array.type), array
-        )
+        array = pc.if_else(pc.is_in(array, value_set=pa.array(missing, array.type)), pa.scalar(None, array.type), array)
         for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
             try:
                 return _microseconds(array.cast(kind)), "time"

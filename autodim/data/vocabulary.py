@@ -26,8 +26,8 @@ class Counter:
     """Counts of texts, over many pieces."""
 
     def __init__(self) -> None:
-        self._merged = pa.table({"value": pa.array([], TEXT), "count": pa.array([], pa.int64())})
-        self._pending: list[pa.Table] = []
+        self._values: list[pa.Array] = [pa.array([], TEXT)]  # the first is what is merged, the rest is pending
+        self._counts: list[np.ndarray] = [np.empty(0, np.int64)]
         self._rows = 0
 
     def add(self, column: Coded, missing: bool = True) -> None:
@@ -42,27 +42,27 @@ class Counter:
         if counts[0]:
             values = pa.concat_arrays([values, pa.array([None], TEXT)])
             totals = np.append(totals, counts[0])
-        self._pending.append(pa.table({"value": values, "count": pa.array(totals, pa.int64())}))
+        self._values.append(values)
+        self._counts.append(totals)
         self._rows += len(values)
-        if self._rows > max(PENDING, self._merged.num_rows):
+        if self._rows > max(PENDING, len(self._counts[0])):
             self._merge()
 
     def vocabulary(self, min_count: int = 1) -> Vocabulary:
         """The vocabulary of everything counted; values rarer than `min_count` share id 0."""
         self._merge()
-        order = pc.sort_indices(self._merged, sort_keys=[("count", "descending"), ("value", "ascending")])
-        table = self._merged.take(order).combine_chunks()
-        counts = table["count"].to_numpy()
+        table = pa.table({"value": self._values[0], "count": self._counts[0]})
+        order = pc.sort_indices(table, sort_keys=[("count", "descending"), ("value", "ascending")])
+        counts = self._counts[0][order.to_numpy()]
         kept = int(np.searchsorted(-counts, -min_count, side="right"))
-        values = table["value"].slice(0, kept).combine_chunks()
-        values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
+        values = self._values[0].take(order[:kept])
         return Vocabulary(values, np.concatenate([[counts[kept:].sum()], counts[:kept]]).astype(np.int64))
 
     def _merge(self) -> None:
-        if self._pending:
-            both = pa.concat_tables([self._merged, *self._pending])
-            self._merged = both.group_by("value").aggregate([("count", "sum")]).rename_columns(["value", "count"])
-        self._pending, self._rows = [], 0
+        encoded = pc.dictionary_encode(pa.concat_arrays(self._values), null_encoding="encode")
+        # float64 weights are exact below 2^53
+        totals = np.bincount(encoded.indices.to_numpy(), np.concatenate(self._counts), len(encoded.dictionary))
+        self._values, self._counts, self._rows = [encoded.dictionary], [totals.astype(np.int64)], 0
 
 
 @dataclass(frozen=True)

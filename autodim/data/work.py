@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,10 @@ from autodim.config.schema import DataConfig, SlotConfig
 from autodim.data import splits
 from autodim.data.accounting import Rejects, excerpt
 from autodim.data.labels import label_values, matches
-from autodim.data.numeric import Scale, log_square_buckets, quantile_buckets
+from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
 from autodim.data.text import Bags, Coded, bags, coded, flat, numbers, times
-from autodim.data.vocabulary import Vocabulary
 from autodim.errors import DataError
-
-GROUP_ROWS = 1 << 21  # rows whose texts are looked up together: a lookup hashes the whole vocabulary
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,6 +76,20 @@ class Work:
         return Work(batch.column("row").to_numpy(), tuple(slots), values, key, "", parts)
 
 
+class Pieces:
+    """The translated pieces on disk."""
+
+    def __init__(self, folder: Path, labels: int) -> None:
+        self._folder, self._labels, self.count = folder, labels, 0
+
+    def append(self, work: Work) -> None:
+        work.save(self._folder / f"{self.count}.arrow")
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Work]:
+        return (Work.load(self._folder / f"{i}.arrow", self._labels) for i in range(self.count))
+
+
 def translate(
     piece: Piece, data: DataConfig, first_row: int, rejects: Rejects, predict: bool = False
 ) -> tuple[Work, int]:
@@ -109,13 +120,13 @@ def translate(
     for i, slot in enumerate(data.slots):
         if slot.kind in ("value", "buckets"):
             found[i], bad = _in(piece, slot.source, lambda c=slot.source: numbers(table[c], data.missing))  # type: ignore[misc]
-            _reject(piece, rows, bad & good, slot.source, flat(table[slot.source]), rejects)
+            _reject(piece, rows, bad & good, slot.source, values=flat(table[slot.source]), rejects=rejects)
             good &= ~bad
     key, kind = np.empty(0), ""
     if data.split.by == "time" and not predict:
         column = str(data.split.column)
         key, kind = _in(piece, column, lambda: times(table[column], data.missing))
-        _reject(piece, rows, np.isnan(key) & good, column, flat(table[column]), rejects)
+        _reject(piece, rows, np.isnan(key) & good, column, values=flat(table[column]), rejects=rejects)
         good &= ~np.isnan(key)
     if not good.all():
         at = np.flatnonzero(good)
@@ -146,80 +157,6 @@ def translate(
     return Work(rows + first_row, slots, labels, key, kind, parts), int(dropped.sum()) if not predict else 0
 
 
-@dataclass(frozen=True)
-class Ids:
-    """N encoded rows: one-hot ids N x S1 int32, numeric N x n float32, per bag slot (K int32, N + 1 int64)."""
-
-    ids: np.ndarray
-    numeric: np.ndarray
-    bags: tuple[tuple[np.ndarray, np.ndarray], ...]
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """Everything learnt from the training rows.
-
-    Attributes:
-        slots: the config's slots.
-        vocabularies: by table.
-        edges: of the slots bucketed by quantile, by position in `slots`.
-        scales: of the `value` slots, by position in `slots`.
-    """
-
-    slots: tuple[SlotConfig, ...]
-    vocabularies: dict[str, Vocabulary]
-    edges: dict[int, tuple[float, ...]]
-    scales: dict[int, Scale]
-
-    def encode(self, works: Sequence[Work]) -> list[Ids]:
-        """Ids of some pieces, looked up together."""
-
-        def column(i: int) -> list[np.ndarray]:
-            return self._column(i, works)
-
-        columns = each(column, range(len(self.slots)))
-        kinds = [slot.kind for slot in self.slots]
-        result = []
-        for w, work in enumerate(works):
-            one_hot = [columns[i][w] for i, kind in enumerate(kinds) if kind in ("categorical", "buckets")]
-            values = [columns[i][w] for i, kind in enumerate(kinds) if kind == "value"]
-            lists = [(columns[i][w], _offsets(work.slots[i])) for i, kind in enumerate(kinds) if kind == "multi"]
-            result.append(
-                Ids(_stack(one_hot, len(work), np.int32), _stack(values, len(work), np.float32), tuple(lists))
-            )
-        return result
-
-    def texts(self, i: int, work: Work) -> Coded:
-        """Slot i of a piece as texts (of all its bags' items); not for `value` slots."""
-        column = work.slots[i]
-        if isinstance(column, np.ndarray):
-            return quantile_buckets(column, self.edges[i])
-        return column.items if isinstance(column, Bags) else column
-
-    def _column(self, i: int, works: Sequence[Work]) -> list[np.ndarray]:
-        slot = self.slots[i]
-        if slot.kind == "value":
-            return [self.scales[i].apply(work.slots[i]) for work in works]  # type: ignore[arg-type]
-        vocabulary = self.vocabularies[slot.table or slot.name]
-        found = [self.texts(i, work) for work in works]
-        ids = vocabulary.ids_of(pa.concat_arrays([text.values for text in found]))
-        bounds = np.cumsum([0] + [len(text.values) for text in found])
-        gone = np.int32(vocabulary.missing_id)  # code -1 reads what is appended
-        return [np.append(ids[bounds[w] : bounds[w + 1]], gone)[text.codes] for w, text in enumerate(found)]
-
-
-def grouped(works: Iterable[Work]) -> Iterator[list[Work]]:
-    """Consecutive pieces, together at least GROUP_ROWS rows (but for the last group)."""
-    group: list[Work] = []
-    for work in works:
-        group.append(work)
-        if sum(len(w) for w in group) >= GROUP_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`function` of every item, on as many threads as Arrow uses (it lets go of the interpreter's lock)."""
     if pa.cpu_count() == 1 or len(items) < 2:
@@ -243,7 +180,9 @@ def _in(piece: Piece, column: str, function: Callable[[], Result]) -> Result:
         raise DataError(f"{piece.source}, {place}, column {column!r}: {error}") from None
 
 
-def _reject(piece: Piece, rows: np.ndarray, bad: np.ndarray, column: str, values: pa.Array, rejects: Rejects) -> None:
+def _reject(
+    piece: Piece, rows: np.ndarray, bad: np.ndarray, column: str, *, values: pa.Array, rejects: Rejects
+) -> None:
     for i in np.flatnonzero(bad):
         value = values[int(i)].as_py()
         reason = f"column {column!r} holds {excerpt(str(value))}, which is no finite number"
@@ -258,16 +197,3 @@ def _back(array: pa.Array) -> Column:
     if pa.types.is_dictionary(array.type):
         return Coded.from_arrow(array)
     return Bags.from_arrow(array) if pa.types.is_large_list(array.type) else array.to_numpy()
-
-
-def _offsets(column: Column) -> np.ndarray:
-    assert isinstance(column, Bags)
-    return column.offsets
-
-
-def _stack(columns: list[np.ndarray], rows: int, kind: type) -> np.ndarray:
-    """Columns side by side, row-major."""
-    result = np.empty((rows, len(columns)), kind)
-    for j, column in enumerate(columns):
-        result[:, j] = column
-    return result

@@ -9,47 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from autodim.dimension import widths_yaml
-from autodim.embedding.layout import Block, CostModel, Layout, Slot, Table, uniform_layout
+from autodim.dimension.entry import Entry, check_cover, drop_notes, exact_block, from_mapping, make_entry, to_mapping
+from autodim.embedding.layout import CostModel, Layout, Slot, Table, uniform_layout
 from autodim.errors import ConfigError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One block of a table, at its width.
-
-    Attributes:
-        table: the table's name.
-        slots: names of the slots that read it.
-        start: first row of the block.
-        stop: one past its last row.
-        width: numbers stored a row; 0: no table.
-        kept: which dimensions of the uniform table are kept, ascending; None: unknown, or not along the axes.
-        projected: a matrix width x common maps the stored vector to the common width.
-        bias: each slot adds a constant vector.
-        cost: in the allocation's unit, projection and biases included.
-        score: sum of the kept dimensions' scores; None: the strategy scores nothing.
-        scores: the score of each of the D dimensions, or None.
-    """
-
-    table: str
-    slots: tuple[str, ...]
-    start: int
-    stop: int
-    width: int
-    kept: tuple[int, ...] | None = None
-    projected: bool = False
-    bias: bool = False
-    cost: int = 0
-    score: float | None = None
-    scores: tuple[float, ...] | None = None
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def block(self) -> Block:
-        return Block(self.table, self.start, self.stop, self.width, self.projected, self.bias)
 
 
 @dataclass(frozen=True)
@@ -100,7 +62,7 @@ class Allocation:
             raise ConfigError(f"the widths are for other slots than the model's; they differ in: {', '.join(odd)}")
         for table in tables:
             blocks = [e for e in self.entries if e.table == table.name]
-            _check_cover(table, [(e.start, e.stop) for e in blocks], "the widths")
+            check_cover(table, [(e.start, e.stop) for e in blocks], "the widths")
         return Layout(self.common, tuple(slots), tuple(tables), tuple(e.block for e in self.entries))
 
     def to_yaml(self) -> str:
@@ -121,7 +83,7 @@ class Allocation:
         for slot in self._slots():
             parts = [e.width for e in self.entries if slot in e.slots]
             widths[slot] = parts[0] if len(parts) == 1 else parts
-        return widths_yaml.write(top, widths, [_to_mapping(e) for e in self.entries])
+        return widths_yaml.write(top, widths, [to_mapping(e) for e in self.entries])
 
     @staticmethod
     def from_yaml(text: str, where: str = "widths") -> Allocation:
@@ -135,7 +97,7 @@ class Allocation:
         if missing:
             raise ConfigError(f"{where}: no {', '.join(missing)}; a file with widths alone is read by `read_widths`")
         common = widths_yaml.number(data, "common", where)
-        entries = tuple(_from_mapping(b, data["widths"], common, where) for b in _with_widths(data, where))
+        entries = tuple(from_mapping(b, data["widths"], common, where) for b in _with_widths(data, where))
         notes = data["notes"] if isinstance(data["notes"], list) else [data["notes"]]
         return Allocation(
             strategy=str(data["strategy"]),
@@ -206,18 +168,18 @@ def read_widths(
         blocks = [b for b in data.get("blocks", []) if b["table"] == table.name] or [{}]
         if len(parts) != len(blocks):
             raise ConfigError(
-                f"{where}: widths: {readers[0]} has {len(parts)} widths and its table {len(blocks)} blocks; give one each"
+                f"{where}: widths: {readers[0]} has {len(parts)} widths and its table {len(blocks)} blocks"
             )
         spans = [(0, table.rows)]
         if len(blocks) > 1:
             spans = [(widths_yaml.number(b, "start", where), widths_yaml.number(b, "stop", where)) for b in blocks]
-            _check_cover(table, spans, where)
+            check_cover(table, spans, where)
         for width, block, (start, stop) in zip(parts, blocks, spans, strict=True):
             # A bias belongs to the factorisation, or stands for a slot without a table: not for one that got a width.
             bias = cost.bias or (bool(block.get("bias")) and bool(block.get("projected") or width == 0))
             made = exact_block(replace(cost, bias=bias), table.name, start, stop, width)
             spent = cost.of(made, len(readers))
-            entry = _entry(block, readers, made, spent, common)
+            entry = make_entry(block, readers, made, spent, common)
             edited = (
                 edited
                 or (same_unit and block.get("cost") != spent)
@@ -241,86 +203,6 @@ def read_widths(
         budget=str(data.get("budget", "")) if as_asked else "",
         source=str(data.get("source", "")),
         notes=tuple(notes),
-    )
-
-
-def exact_block(cost: CostModel, table: str, start: int, stop: int, width: int, *, constant: bool = False) -> Block:
-    """A block of exactly this width, though it may be cheaper stored whole.
-
-    Args:
-        constant: at width 0, each slot reads a constant vector (its mean) and not zero.
-    """
-    if width >= cost.common:
-        return Block(table, start, stop, cost.common)
-    if width == 0:
-        return Block(table, start, stop, 0, bias=cost.bias or constant)
-    return Block(table, start, stop, width, projected=True, bias=cost.bias)
-
-
-def drop_notes(entries: Sequence[Entry]) -> list[str]:
-    """A remark for each slot that gets no dimension at all."""
-    widest: dict[str, Entry] = {}
-    for e in entries:
-        if e.table not in widest or e.width > widest[e.table].width:
-            widest[e.table] = e
-    return [
-        f"slot {slot} " + ("kept only as a constant (its mean)" if e.bias else "dropped")
-        for e in widest.values()
-        if e.width == 0
-        for slot in e.slots
-    ]
-
-
-def short(value: float) -> float:
-    """6 significant digits: enough to rank by, and the same text on every machine."""
-    return float(f"{value:.6g}")
-
-
-def _to_mapping(entry: Entry) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "table": entry.table,
-        "slots": list(entry.slots),
-        "rows": entry.rows,
-        "start": entry.start,
-        "stop": entry.stop,
-        "projected": entry.projected,
-        "bias": entry.bias,
-        "cost": entry.cost,
-    }
-    if entry.score is not None:
-        line["score"] = short(entry.score)
-    if entry.kept is not None:
-        line["kept"] = list(entry.kept)
-    if entry.scores is not None:
-        line["scores"] = [short(s) for s in entry.scores]
-    return line
-
-
-def _from_mapping(block: dict[str, Any], widths: dict[str, Any], common: int, where: str) -> Entry:
-    width = block["width"]
-    if width > common:
-        raise ConfigError(f"{where}: widths: {block['slots'][0]}: {width} is above the common width {common}")
-    start, stop = (widths_yaml.number(block, key, where) for key in ("start", "stop"))
-    made = Block(block["table"], start, stop, width, 0 < width < common, bool(block.get("bias")))
-    return _entry(block, tuple(block["slots"]), made, widths_yaml.number(block, "cost", where), common)
-
-
-def _entry(block: dict[str, Any], slots: tuple[str, ...], made: Block, cost: int, common: int) -> Entry:
-    kept, score, scores = block.get("kept"), block.get("score"), block.get("scores")
-    if kept is not None and (len(kept) != made.width or kept != sorted({k for k in kept if k >= 0})):
-        kept = score = None
-    return Entry(
-        table=made.table,
-        slots=slots,
-        start=made.start,
-        stop=made.stop,
-        width=made.width,
-        kept=None if kept is None else tuple(kept),
-        projected=made.projected,
-        bias=made.bias,
-        cost=cost,
-        score=None if score is None else float(score),
-        scores=None if scores is None else tuple(float(s) for s in scores),
     )
 
 
@@ -350,13 +232,3 @@ def _common(data: dict[str, Any], widths: dict[str, tuple[int, ...]], common: in
         if max(parts) > said:
             raise ConfigError(f"{where}: widths: {slot}: {max(parts)} is above the common width {said}")
     return said
-
-
-def _check_cover(table: Table, spans: Sequence[tuple[int, int]], where: str) -> None:
-    """Blocks follow each other from row 0 to the last."""
-    edges = [0, *(stop for _, stop in spans)]
-    if [start for start, _ in spans] != edges[:-1] or edges != sorted(edges) or edges[-1] != table.rows:
-        raise ConfigError(
-            f"{where}: table {table.name}: blocks {', '.join(f'[{a}, {b})' for a, b in spans) or '(none)'} do not cover its "
-            f"{table.rows} rows; were the widths made for another log?"
-        )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import lcm
 
 import numpy as np
 
 from autodim.config.schema import PruneConfig, SlotLimits
-from autodim.dimension.allocation import exact_block
 from autodim.dimension.curves import Curve, Floats, Ints
+from autodim.dimension.entry import exact_block
 from autodim.embedding.layout import Block, CostModel, Slot, Table
 from autodim.errors import ConfigError, did_you_mean
 
@@ -54,7 +54,7 @@ class Choices:
 
 
 def choices(
-    slots: Sequence[Slot], tables: Sequence[Table], common: int, cost: CostModel, settings: PruneConfig
+    slots: Sequence[Slot], tables: Sequence[Table], cost: CostModel, settings: PruneConfig
 ) -> dict[str, Choices]:
     """What each table may get, in slot order.
 
@@ -80,21 +80,27 @@ def choices(
     for slot in slots:
         readers.setdefault(slot.table, []).append(slot.name)
     return {
-        table: _table(table, tuple(names), rows[table], common, cost, settings, settings.slots)
+        table: _table(
+            table=table,
+            slots=tuple(names),
+            rows=rows[table],
+            cost=cost,
+            settings=settings,
+        )
         for table, names in readers.items()
     }
 
 
 def _table(
+    *,
     table: str,
     slots: tuple[str, ...],
     rows: int,
-    common: int,
     cost: CostModel,
     settings: PruneConfig,
-    per_slot: Mapping[str, SlotLimits],
 ) -> Choices:
-    own = [per_slot.get(s, SlotLimits()) for s in slots]
+    own = [settings.slots.get(s, SlotLimits()) for s in slots]
+    common = cost.common
     where = f"slot {slots[0]}" if len(slots) == 1 else f"table {table} (slots {', '.join(slots)})"
     step = lcm(*(s.multiple_of or settings.multiple_of for s in own))
     least = max(settings.min_dim if s.min_dim is None else s.min_dim for s in own)
@@ -102,7 +108,9 @@ def _table(
     most = min(most, common)
     fixed = {s.fixed for s in own if s.fixed is not None}
     if fixed:
-        return _fixed(table, slots, rows, cost, settings, fixed, step, where)
+        return _fixed(
+            table=table, slots=slots, rows=rows, cost=cost, settings=settings, fixed=fixed, step=step, where=where
+        )
     if least > common:
         raise ConfigError(f"{where}: min_dim {least} is above the common width {common} (model.width)")
     if least > most:
@@ -127,10 +135,12 @@ def _table(
     forced = f"min_dim {least}" if least else f"zero: {settings.zero}" if settings.zero != "drop" else ""
     if step > 1 and forced:
         forced += f", multiple_of {step}"
-    return _choices(table, slots, rows, points, settings.zero == "mean", forced)
+    constant = settings.zero == "mean"
+    return _choices(table=table, slots=slots, rows=rows, points=points, constant=constant, forced=forced)
 
 
 def _fixed(
+    *,
     table: str,
     slots: tuple[str, ...],
     rows: int,
@@ -153,11 +163,12 @@ def _fixed(
         )
     block = exact_block(cost, table, 0, rows, width, constant=settings.zero == "mean")
     points = {width: (width, cost.of(block, len(slots)))}
-    return _choices(table, slots, rows, points, settings.zero == "mean", f"fixed {width}")
+    constant, forced = settings.zero == "mean", f"fixed {width}"
+    return _choices(table=table, slots=slots, rows=rows, points=points, constant=constant, forced=forced)
 
 
 def _choices(
-    table: str, slots: tuple[str, ...], rows: int, points: dict[int, tuple[int, int]], constant: bool, forced: str
+    *, table: str, slots: tuple[str, ...], rows: int, points: dict[int, tuple[int, int]], constant: bool, forced: str
 ) -> Choices:
     useful: list[tuple[int, int, int]] = []  # from the widest down, only what is cheaper than all wider ones
     for width in sorted(points, reverse=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autodim.config.schema import BudgetConfig, PruneConfig
+from autodim.config.schema import PruneConfig
 from autodim.dimension.limits import Choices, choices
 from autodim.embedding.layout import CostModel, Layout, Slot, Table, uniform_layout
 from autodim.errors import ConfigError
@@ -24,7 +24,7 @@ class Problem:
         common: D.
         cost: what widths cost; its unit is the budget's.
         limits: per table what it may get, in slot order.
-        settings: the config section, its preset applied.
+        settings: the config section.
         counts: per table, training occurrences of each id (n), or their total; None: unknown.
         seed: of strategies that draw.
         source: hash of what the problem came from; goes into the allocation.
@@ -68,7 +68,7 @@ def make_problem(
         slots: the model's slots.
         tables: their tables.
         common: D.
-        settings: the config section; a preset is applied first.
+        settings: the config section (a preset is applied where configs are read).
         cost: default: the budget's unit, float32 and one optimizer number per stored number.
         counts: see `Problem`.
         source: see `Problem`.
@@ -76,39 +76,10 @@ def make_problem(
     Raises:
         ConfigError: contradicting limits, unknown slots, or costs in another unit than the budget.
     """
-    settings = apply_preset(settings)
     cost = cost or CostModel(settings.budget.unit, common)
+    if cost.common != common:
+        raise ConfigError(f"the costs are for the common width {cost.common}; the model's is {common}")
     if cost.unit != settings.budget.unit:
         raise ConfigError(f"the budget is in {settings.budget.unit} and the costs are in {cost.unit}")
-    limits = choices(slots, tables, common, cost, settings)
+    limits = choices(slots, tables, cost, settings)
     return Problem(tuple(slots), tuple(tables), common, cost, limits, settings, counts, settings.seed, source)
-
-
-def apply_preset(settings: PruneConfig) -> PruneConfig:
-    """Settings with the preset's choices filled in.
-
-    `paper` (SSEDS, arXiv 2204.03281): budget in dims, raw global ranking, no limits, slots without dimensions dropped.
-
-    Raises:
-        ConfigError: the preset `paper` with an amount in another unit than dims.
-    """
-    if settings.preset is None:
-        return settings
-    budget = settings.budget
-    if budget.unit != "dims":
-        if budget.amount is not None:
-            raise ConfigError(
-                f"prune.preset paper counts dims; the budget is {budget.amount} {budget.unit}: say it in dims"
-            )
-        budget = BudgetConfig(unit="dims", share=budget.share)
-    return settings.model_copy(
-        update={
-            "budget": budget,
-            "rank": "score",
-            "min_dim": 0,
-            "max_dim": None,
-            "multiple_of": 1,
-            "zero": "drop",
-            "slots": {},
-        }
-    )

@@ -141,12 +141,14 @@ def _check_block(block: dict[str, Any], where: str) -> None:
     slots = block.get("slots")
     if not isinstance(slots, list) or not slots or not all(isinstance(s, str) for s in slots):
         raise ConfigError(f"{where}: blocks: {block['table']}: `slots` must be a list of names, found {slots!r}")
-    for key, kind in (("kept", int), ("scores", (int, float))):
+    kinds: dict[str, tuple[type, ...]] = {"kept": (int,), "scores": (int, float)}
+    for key, kind in kinds.items():
         values = block.get(key)
         if values is not None and not (
             isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
         ):
             raise ConfigError(f"{where}: blocks: {block['table']}: `{key}` must be a list of numbers")
-    for key, kind in (("score", (int, float)), ("bias", (bool,)), ("projected", (bool,))):
+    kinds = {"score": (int, float), "bias": (bool,), "projected": (bool,)}
+    for key, kind in kinds.items():
         if block.get(key) is not None and not isinstance(block[key], kind):
             raise ConfigError(f"{where}: blocks: {block['table']}: `{key}`: unexpected {block[key]!r}")

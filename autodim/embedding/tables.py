@@ -190,9 +190,7 @@ class Lookup:
         tables = self.tables
         if tables.plain and len(wide) == 1:
             return Stacked(leaves[0])
-        groups = [
-            (leaf, g.group.projections(), g.group.positions) for leaf, g in zip(leaves, wide, strict=True)
-        ]
+        groups = [(leaf, g.group.projections(), g.group.positions) for leaf, g in zip(leaves, wide, strict=True)]
         like = leaves[0] if leaves else tables.restore.new_zeros((), dtype=torch.float32)
         return Concatenated(groups, tables.slot_bias(), self.size, len(tables.layout.slots), tables.layout.common, like)
 

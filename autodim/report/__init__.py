@@ -4,6 +4,7 @@ In goes `ReportData` (plain frozen data: slots, results, curves, settings), out 
 folder, loads torch or touches the network.
 
     data.py      what a report is made from
+    slots.py     an allocation -> the rows of slots
     verdict.py   the run in plain words, baselines that win included
     html.py      render(data) -> one HTML page: report.html.j2, report.css and the pictures inlined
     pictures.py  widths per slot, dimension map; spending.py where the budget goes (SVG)

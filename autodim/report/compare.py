@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autodim.errors import ConfigError, did_you_mean
+from autodim.export.csv_format import harmless
 from autodim.report import numbers, svg
 
 
@@ -160,8 +161,3 @@ def comparison_csv(rows: Sequence[ComparisonRow]) -> str:
             [harmless(name), " ".join(map(str, row.seeds)), *("" if v is None else repr(v) for v in figures)]
         )
     return out.getvalue()
-
-
-def harmless(cell: str) -> str:
-    """A text cell that no spreadsheet takes for a formula: `=cmd` becomes `'=cmd`."""
-    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

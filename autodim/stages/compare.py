@@ -1,9 +1,9 @@
 """compare: strategies x budgets x seeds on one log, as one job that can be killed and run again.
 
-    FOLDER/data/                      encoded once
-    FOLDER/seed-K/pretrain/           trained once a seed
-    FOLDER/seed-K/STRATEGY-SHARE/     one cell: prune, retrain, evaluate
-    FOLDER/comparison.{json,csv,md}   the table
+FOLDER/data/                      encoded once
+FOLDER/seed-K/pretrain/           trained once a seed
+FOLDER/seed-K/STRATEGY-SHARE/     one cell: prune, retrain, evaluate
+FOLDER/comparison.{json,csv,md}   the table
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import prune
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
+from autodim.stages.session import Session
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
@@ -49,16 +50,16 @@ def compare(
     """
     rows: list[dict[str, Any]] = []
     with artifact.Lock(folder), StopFlag() as stop:
-        device = set_up(config.device, config.threads)
+        session = Session(set_up(config.device, config.threads), progress, stop)
         artifact.write_json(folder / "environment.json", environment())
         base = Run(folder, config)
-        log = prepare(base, progress, stop)
+        log = prepare(base, session)
         shared = {"prepare": base.stage("prepare")}
         for seed in seeds:
             seeded = config.model_copy(update={"seed": seed})
             parent = Run(folder / f"seed-{seed}", seeded, shared)
             progress.line(f"seed {seed}")
-            pretrain(parent, log, device, progress, stop)
+            pretrain(parent, log, session)
             for number, (share, strategy) in enumerate([(b, s) for b in shares for s in strategies]):
                 cell = seeded.model_copy(update={"prune": cell_prune(seeded, strategy, share)})
                 run = Run(
@@ -66,14 +67,14 @@ def compare(
                 )
                 progress.line(f"seed {seed}: {strategy} at {share:.4g}")
                 try:
-                    allocation = prune(run, log, device, progress)
+                    allocation = prune(run, log, session)
                 except BudgetError as error:
                     rows.append({"strategy": strategy, "share": share, "seed": seed, "infeasible": str(error)})
                     continue
                 stop.check()
-                retrain(run, log, device, progress, stop)
+                retrain(run, log, session)
                 stop.check()
-                results = evaluate(run, log, device, progress)
+                results = evaluate(run, log, session)
                 rows.append(cell_row(run, strategy, share, seed, allocation.asked, allocation.spent, results))
                 if number == 0:
                     rows.append(uncut_row(run, seed, results))

@@ -11,7 +11,11 @@ import torch
 
 def environment() -> dict[str, str]:
     """Versions of what matters, the processor, the device."""
-    found = {"python": platform.python_version(), "system": platform.platform(), "threads": str(torch.get_num_threads())}
+    found = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+    }
     for package in ("autodim", "torch", "numpy", "pandas", "pyarrow", "safetensors"):
         try:
             found[package] = version(package)

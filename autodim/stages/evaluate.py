@@ -14,11 +14,11 @@ from autodim.optim.costs import state_numbers
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
+from autodim.stages.session import Session
 from autodim.training.loop import evaluate as evaluate_network
-from autodim.training.progress import Progress
 
 
-def evaluate(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -> dict[str, Any]:
+def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model."""
     stages = {"uniform": run.stage("pretrain"), "cut": run.stage("prune"), "retrained": run.need("retrain")}
     inputs = artifact.digest(
@@ -30,18 +30,22 @@ def evaluate(run: Run, log: EncodedLog, device: torch.device, progress: Progress
         }
     )
     if run.up_to_date("evaluate", inputs):
-        progress.line("evaluate: up to date")
+        session.progress.line("evaluate: up to date")
         return artifact.read_json(run.stage("evaluate") / "results.json")
     with run.working("evaluate", inputs) as folder:
         models = []
         for name, stage in stages.items():
             if (stage / "model").is_dir():
-                models.append(_measure(run, name, stage / "model", log, device))
-        results = {"labels": list(log.labels), "rows": {p: len(log.part(p)) for p in ("valid", "test")}, "models": models}
+                models.append(_measure(run, name, stage / "model", log, session.device))
+        results = {
+            "labels": list(log.labels),
+            "rows": {p: len(log.part(p)) for p in ("valid", "test")},
+            "models": models,
+        }
         artifact.write_json(folder / "results.json", results)
     for row in models:
         test = row["test"][0]
-        progress.line(
+        session.progress.line(
             f"evaluate: {row['name']:<10} test AUC {_show(test['auc'])}  logloss {_show(test['logloss'])}  "
             f"{row['params']:,} embedding parameters"
         )
@@ -53,8 +57,8 @@ def _measure(run: Run, name: str, folder: Path, log: EncodedLog, device: torch.d
     network, about = load_network(folder, device)
     layout = network.tables.layout
     row: dict[str, Any] = {"name": name, "common": layout.common, **sizes(run, layout)}
-    linear = sum(g.linear.numel() for g in network.tables.groups if g.linear is not None)  # type: ignore[union-attr,operator,misc]
-    row["linear_params"] = linear
+    linear = sum(g.linear.numel() for g in network.tables.groups if g.linear is not None)  # type: ignore[operator,misc]
+    row["linear_params"] = sum(p.numel() for p in network.tables.table_parameters() if p.shape[1] == 1)
     row["dense_params"] = sum(p.numel() for p in network.model.parameters())
     row["steps"] = about.get("steps", 0)
     for part in ("valid", "test"):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from autodim import artifact
+from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.errors import RunError
+from autodim.export import export
+from autodim.export.weights import write
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
 
@@ -23,29 +25,30 @@ def read_allocation(folder: Path) -> Allocation:
     raise RunError(f"{folder}: no widths yet; run `autodim search` or `autodim prune` with its config first")
 
 
-def weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a run's small model, by slot table, and text about them.
+def text(folder: Path, kind: str) -> str:
+    """A run's widths in a named text format (`autodim.export.FORMATS`)."""
+    return export(read_allocation(folder), kind, EncodedLog.open(open_run(folder).need("prepare") / "log").slots)
+
+
+def write_weights(folder: Path, out: Path) -> int:
+    """Write the small model's tensors to a safetensors file; returns how many.
 
     `tables/<name>` n x d, `projections/<name>` d x D, `biases/<slot>` D, `linear/<name>` n, `dense/<parameter>`.
     """
     run = open_run(folder)
     stage = run.stage("retrain") if run.done("retrain") else run.need("prune")
     network, about = load_network(stage / "model")
+    layout = network.tables.layout
     tensors: dict[str, Tensor] = {}
     words = {"weight": "tables", "projection": "projections", "linear": "linear"}
-    for table in network.tables.layout.tables:
+    for table in layout.tables:
         for kind, tensor in network.tables.read(table.name).items():
-            tensors[f"{words[kind]}/{table.name}"] = tensor.contiguous().clone()
+            tensors[f"{words[kind]}/{table.name}"] = tensor
     if network.tables.bias is not None:
         for row, position in enumerate(network.tables.biased):
-            name = network.tables.layout.slots[position].name
-            tensors[f"biases/{name}"] = network.tables.bias.detach()[row].clone()
+            tensors[f"biases/{layout.slots[position].name}"] = network.tables.bias.detach()[row]
     for name, tensor in network.model.state_dict().items():
-        tensors[f"dense/{name}"] = tensor.detach().contiguous()
-    return tensors, {"model": about["model"]["name"], "common_width": str(network.tables.layout.common)}
-
-
-def write_output(path: Path, text: str) -> None:
-    """Write an exported text; a file that exists is replaced, a device or a link is refused."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    artifact.write_text(path, text)
+        tensors[f"dense/{name}"] = tensor.detach()
+    extra = {"model": about["model"], "labels": about["labels"]}
+    write(out, tensors, Allocation.from_yaml((stage / "widths.yaml").read_text()), layout.slots, extra=extra)
+    return len(tensors)

@@ -1,7 +1,7 @@
 """A trained network on disk: weights as safetensors, everything else as JSON; no pickle.
 
-    model.json            layout, model settings, labels, what the weights are
-    network.safetensors   the weights
+model.json            layout, model settings, labels, what the weights are
+network.safetensors   the weights
 """
 
 from __future__ import annotations

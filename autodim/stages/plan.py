@@ -12,16 +12,15 @@ import torch
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.data.columns import Columns, EncodedLog
-from autodim.data.encode import encode
-from autodim.data.logs import resolve_log
 from autodim.dimension.budget import resolve
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
+from autodim.stages.prepare import encode_with_progress
 from autodim.stages.pretrain import build_log_network, build_optimizers
 from autodim.stages.prune import cost_model
 from autodim.stages.run import Run
+from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
-from autodim.training.progress import Progress
 from autodim.training.step import Step
 
 STEPS = 12  # timed steps; the first few warm up
@@ -45,7 +44,7 @@ def plan(config: Config) -> dict[str, Any]:
         else:
             folder = Path(name) / "log"
             with artifact.fresh_directory(folder) as temporary:
-                encode(resolve_log(config.data, Path(name) / "source"), temporary, Path.cwd(), progress=Progress("quiet"))
+                encode_with_progress(config.data, temporary, Session(device))
             log = EncodedLog.open(folder)
         seconds = time.monotonic() - began
         layout = uniform_layout(log.slots, log.tables, config.model.width)

@@ -9,14 +9,15 @@ import pandas as pd
 from autodim import artifact
 from autodim.config.schema import DataConfig
 from autodim.data.columns import EncodedLog
-from autodim.data.encode import encode, source_fingerprint
-from autodim.data.logs import resolve_log
+from autodim.data.encode import encode
+from autodim.data.manifest import source_hash
 from autodim.stages.run import Run
-from autodim.training.interrupt import StopFlag
-from autodim.training.progress import Progress
+from autodim.stages.session import Session
+
+PARTS = ("train", "valid", "test")
 
 
-def prepare(run: Run, progress: Progress, stop: StopFlag | None = None, frame: pd.DataFrame | None = None) -> EncodedLog:
+def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> EncodedLog:
     """Encode the log into RUN/data, once for the same config and source.
 
     Args:
@@ -26,27 +27,49 @@ def prepare(run: Run, progress: Progress, stop: StopFlag | None = None, frame: p
         DataError: the log is not as it was described (file, line, column and what to do).
     """
     data = run.config.data
-    inputs = artifact.digest(
-        {"data": data.model_dump(mode="json"), "source": source_fingerprint(data, Path.cwd(), frame)}
-    )
+    inputs = artifact.digest({"data": data.model_dump(mode="json"), "source": source_hash(data, Path.cwd(), frame)})
     if run.up_to_date("prepare", inputs):
-        progress.line("prepare: up to date")
-        return EncodedLog.open(run.stage("prepare") / "log")
-    with run.working("prepare", inputs) as folder:
-        concrete = concrete_data(run, folder) if frame is None else data
-        with artifact.fresh_directory(folder / "log") as temporary:
-            encode(concrete, temporary, Path.cwd(), progress=progress, source=frame)
-    if stop is not None:
-        stop.check()
-    log = EncodedLog.open(run.stage("prepare") / "log")
-    rows = {part: len(log.part(part)) for part in ("train", "valid", "test")}
-    progress.line(
-        f"prepare: {sum(rows.values()):,} rows (train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}), "
+        session.progress.line("prepare: up to date")
+        return open_log(run)
+    with run.working("prepare", inputs) as folder, artifact.fresh_directory(folder / "log") as temporary:
+        encode_with_progress(data, temporary, session, frame)
+    log = open_log(run)
+    rows = {part: len(log.part(part)) for part in PARTS}
+    accounted = log.manifest.rows
+    session.progress.line(
+        f"prepare: {accounted.read:,} rows read = {accounted.used:,} used + {accounted.dropped:,} dropped + "
+        f"{accounted.rejected:,} rejected; train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}; "
         f"{len(log.slots)} slots, {sum(t.rows for t in log.tables):,} ids"
     )
     return log
 
 
-def concrete_data(run: Run, folder: Path) -> DataConfig:
-    """The data section with a known log (flights, planted, criteo, avazu) resolved to a path, slots and labels."""
-    return resolve_log(run.config.data, folder / "source")
+def encode_with_progress(
+    data: DataConfig,
+    folder: Path,
+    session: Session,
+    frame: pd.DataFrame | None = None,
+) -> None:
+    """Encode a log and show how far it is; a signal stops it between two pieces."""
+    begun = ""
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal begun
+        session.stop.check()
+        if what != begun:
+            session.progress.start(f"prepare: {what}", total, done=done)
+            begun = what
+        session.progress.update(done)
+
+    encode(data, folder, Path.cwd(), progress=tell, source=frame)
+
+
+def open_log(run: Run) -> EncodedLog:
+    """The run's encoded log, checked against its manifest.
+
+    Raises:
+        RunError: missing or damaged.
+    """
+    folder = run.need("prepare") / "log"
+    artifact.verify(folder)
+    return EncodedLog.open(folder)

@@ -14,17 +14,16 @@ from autodim.errors import DataError
 from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
+from autodim.stages.session import Session
 from autodim.training.checkpoints import Checkpoints
 from autodim.training.device import use_bf16
-from autodim.training.interrupt import StopFlag
 from autodim.training.loop import FitResult, Training
 from autodim.training.network import Network
-from autodim.training.progress import Progress
 from autodim.training.seeds import derive
 from autodim.training.step import Step
 
 
-def pretrain(run: Run, log: EncodedLog, device: torch.device, progress: Progress, stop: StopFlag | None = None) -> None:
+def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
     """Train the uniform model into RUN/pretrain/model, early-stopped on validation AUC.
 
     Raises:
@@ -40,15 +39,15 @@ def pretrain(run: Run, log: EncodedLog, device: torch.device, progress: Progress
         }
     )
     if run.up_to_date("pretrain", inputs):
-        progress.line("pretrain: up to date")
+        session.progress.line("pretrain: up to date")
         return
     with run.working("pretrain", inputs) as folder:
         layout = uniform_layout(log.slots, log.tables, config.model.width)
         network = build_log_network(config.model, layout, log, derive(config.seed, "pretrain"))
-        trained = train_network(
-            network, log, config.pretrain, derive(config.seed, "pretrain"), device, folder, "pretrain", progress, stop
-        )
-        finish(folder, network, config.model, log, trained, progress, "pretrain")
+        seed = derive(config.seed, "pretrain")
+        trained = train_network(network, log, config.pretrain, seed, folder, session)
+        finish(folder, network, config.model, log, trained)
+    session.progress.line(summary("pretrain", trained))
 
 
 def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:
@@ -61,17 +60,16 @@ def train_network(
     log: EncodedLog,
     config: TrainConfig,
     seed: int,
-    device: torch.device,
     folder: Path,
-    title: str,
-    progress: Progress,
-    stop: StopFlag | None,
+    session: Session,
 ) -> FitResult:
-    """Train a network on a log with the optimizers that the config names; checkpoints under the folder."""
+    """Train a network on a log with the optimizers that the config names; checkpoints in the folder, which is
+    named after the stage."""
     train, valid = log.part("train"), log.part("valid")
     for name, part in (("train", train), ("valid", valid)):
         if len(part) == 0:
             raise DataError(f"split: the {name} part has no rows; expected some; change data.split")
+    device = session.device
     network.to(device)
     step = Step(
         network,
@@ -81,13 +79,13 @@ def train_network(
     )
     if device.type == "cuda":
         train, valid = train.to(device), valid.to(device)
-    training = Training(network, step, train, valid, config, seed, device, folder / "checkpoints")
-    return training.run(progress, title, stop)
+    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints")
+    return training.run(session.progress, folder.name, session.stop)
 
 
 def build_optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """The tables' and the dense parameters' optimizers; either is left out where it has nothing to update."""
-    optimizers = []
+    optimizers: list[torch.optim.Optimizer] = []
     tables, dense = network.tables.table_parameters(), network.dense_parameters()
     if tables:
         optimizers.append(build_table_optimizer(config.optimizer.tables, tables))
@@ -102,8 +100,6 @@ def finish(
     model: ModelConfig,
     log: EncodedLog,
     trained: FitResult,
-    progress: Progress,
-    title: str,
 ) -> None:
     """Write a stage's model and history, and drop its checkpoints."""
     artifact.write_json(folder / "history.json", [p.to_json() for p in trained.points])
@@ -117,7 +113,12 @@ def finish(
         {"best": best.to_json(), "steps": trained.steps},
     )
     Checkpoints(folder / "checkpoints").clear()
-    progress.line(
+
+
+def summary(title: str, trained: FitResult) -> str:
+    """One line about a training."""
+    best = trained.best
+    return (
         f"{title}: best valid AUC {best.valid_auc:.4f}, logloss {best.valid_logloss:.4f} "
         f"(epoch {best.epoch + 1}, step {best.step:,} of {trained.steps:,})"
     )

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from autodim import artifact
@@ -24,13 +23,13 @@ from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.score import score
+from autodim.stages.session import Session
 from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.network import Network
-from autodim.training.progress import Progress
 from autodim.training.seeds import derive
 
 
-def prune(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -> Allocation:
+def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     """Write RUN/prune: widths.yaml, the scores, and the cut model (where the strategy cuts one).
 
     Raises:
@@ -44,11 +43,11 @@ def prune(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -
         {"pretrain": source, "prune": settings.model_dump(mode="json"), "seed": config.seed, "widths": widths}
     )
     if run.up_to_date("prune", inputs):
-        progress.line("prune: up to date")
+        session.progress.line("prune: up to date")
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
     with run.working("prune", inputs) as folder:
-        network, about = load_network(run.need("pretrain") / "model", device)
-        statistics, means = cached_score(run, network, log, source, device, progress)
+        network, about = load_network(run.need("pretrain") / "model", session.device)
+        statistics, means = cached_score(run, network, log, session)
         problem = problem_of(config, log, source)
         budget = resolve(settings.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         strategy = STRATEGIES[settings.strategy]
@@ -64,7 +63,7 @@ def prune(run: Run, log: EncodedLog, device: torch.device, progress: Progress) -
             save_network(folder / "model", cut, config.model, about["numeric"], about["labels"], extra)
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
-    progress.line(
+    session.progress.line(
         f"prune: {allocation.strategy} spent {allocation.spent:,} of {allocation.asked:,} {allocation.unit} "
         f"({allocation.spent / max(allocation.uniform, 1):.2%} of the uniform model)"
     )
@@ -77,7 +76,6 @@ def cost_model(config: Config) -> CostModel:
     return CostModel(
         unit=config.prune.budget.unit,
         common=config.model.width,
-        bias=config.prune.zero == "mean",
         state=state,
         row_state=row_state,
     )
@@ -97,22 +95,22 @@ def problem_of(config: Config, log: EncodedLog, source: str) -> Problem:
     )
 
 
-def cached_score(
-    run: Run, network: Network, log: EncodedLog, source: str, device: torch.device, progress: Progress
-) -> tuple[Statistics, dict[str, Tensor]]:
+def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) -> tuple[Statistics, dict[str, Tensor]]:
     """The scoring pass, once per trained model and choice of rows: budgets and strategies share it.
 
     Returns:
         The statistics, and the mean vector of each slot.
     """
     settings = run.config.prune
-    key = artifact.digest({"model": source, "on": settings.on, "rows": settings.rows})[:16]
+    key = artifact.digest({"model": run_result(run, "pretrain"), "on": settings.on, "rows": settings.rows})[:16]
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
-        found = score(network, log.part(settings.on), device, progress, settings.rows)
+        found = score(network, log.part(settings.on), session, settings.rows)
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)
-            artifact.write_json(temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))})
+            artifact.write_json(
+                temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))}
+            )
     return statistics_of(load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"])
 
 

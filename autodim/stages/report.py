@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from autodim import artifact
-from autodim.dimension.allocation import Allocation, Entry
-from autodim.embedding.layout import CostModel
-from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, SlotRow, Stability, State
+from autodim.dimension.allocation import Allocation
+from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit
 from autodim.report.html import render
+from autodim.report.slots import slot_rows
 from autodim.stages.run import Run
 
 
@@ -29,8 +29,8 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
     return ReportData(
         title=run.folder.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        budget=BudgetRow(allocation.unit, allocation.asked, allocation.spent, allocation.uniform),
-        slots=tuple(slot_rows(allocation, config.model.width)),
+        budget=BudgetRow(cast(Unit, allocation.unit), allocation.asked, allocation.spent, allocation.uniform),
+        slots=slot_rows(allocation, config.model.width),
         results=(*result_rows(run, results), *(baselines or saved_baselines(run))),
         curves={name: curve(run, name) for name in ("pretrain", "retrain") if curve(run, name)},
         stability=stability_of(run),
@@ -74,42 +74,6 @@ def saved_baselines(run: Run) -> tuple[ResultRow, ...]:
     """Baselines that `compare` left beside the run."""
     path = run.folder / "baselines.json"
     return tuple(ResultRow(**row) for row in artifact.read_json(path)) if path.is_file() else ()
-
-
-def slot_rows(allocation: Allocation, uniform: int) -> list[SlotRow]:
-    """One row per table of an allocation (tables shared by slots are shown once, with the slots' names)."""
-    total = sum(e.score or 0.0 for e in allocation.entries) or 1.0
-    everything = sum(sum(e.scores) for e in allocation.entries if e.scores) or None
-    cost = CostModel(allocation.unit, allocation.common)
-    rows = []
-    for entry in allocation.entries:
-        share = None
-        if entry.scores:
-            share = sum(entry.scores) / everything if everything else None
-        elif entry.score:
-            share = entry.score / total
-        rows.append(
-            SlotRow(
-                name=" + ".join(entry.slots),
-                rows=entry.rows,
-                uniform_width=uniform,
-                width=entry.width,
-                cost=entry.cost,
-                uniform_cost=cost.cost(entry.table, entry.start, entry.stop, uniform) if allocation.unit == "dims" else None,
-                share=share,
-                scores=tuple(entry.scores) if entry.scores else None,
-                kept=tuple(entry.kept) if entry.kept is not None else None,
-                state=state_of(entry),
-            )
-        )
-    return rows
-
-
-def state_of(entry: Entry) -> State:
-    """How an entry is stored, in the report's words."""
-    if entry.width == 0:
-        return "mean" if entry.bias else "dropped"
-    return "projected" if entry.projected else "whole"
 
 
 def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:

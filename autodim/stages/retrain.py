@@ -13,23 +13,15 @@ from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
 from autodim.stages.cut import cut_network
 from autodim.stages.model_folder import load_network, save_network
-from autodim.stages.pretrain import build_log_network, finish, run_result, train_network
+from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
 from autodim.stages.prune import cached_score, cost_model
 from autodim.stages.run import Run
-from autodim.training.interrupt import StopFlag
+from autodim.stages.session import Session
 from autodim.training.network import Network
-from autodim.training.progress import Progress
 from autodim.training.seeds import derive, generator
 
 
-def retrain(
-    run: Run,
-    log: EncodedLog,
-    device: torch.device,
-    progress: Progress,
-    stop: StopFlag | None = None,
-    widths: Path | None = None,
-) -> None:
+def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = None) -> None:
     """Train the model of an allocation into RUN/retrain/model.
 
     Args:
@@ -58,19 +50,20 @@ def retrain(
         }
     )
     if run.up_to_date("retrain", inputs):
-        progress.line("retrain: up to date")
+        session.progress.line("retrain: up to date")
         return
     seed = derive(config.seed, "retrain")
     with run.working("retrain", inputs) as folder:
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
-        network = start_network(run, log, allocation, warm, seed, device, progress)
+        network = start_network(run, log, allocation, warm, seed, session)
         if mode == "none":
             about = load_network(run.need("pretrain") / "model")[1]
             save_network(folder / "model", network, config.model, about["numeric"], about["labels"], {"steps": 0})
-            progress.line("retrain: none; the cut model is kept as it is")
+            session.progress.line("retrain: none; the cut model is kept as it is")
             return
-        trained = train_network(network, log, config.retrain, seed, device, folder, "retrain", progress, stop)
-        finish(folder, network, model_of(config.model, allocation), log, trained, progress, "retrain")
+        trained = train_network(network, log, config.retrain, seed, folder, session)
+        finish(folder, network, model_of(config.model, allocation), log, trained)
+    session.progress.line(summary("retrain", trained))
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
 
 
@@ -89,18 +82,17 @@ def start_network(
     allocation: Allocation,
     warm: bool,
     seed: int,
-    device: torch.device,
-    progress: Progress,
+    session: Session,
 ) -> Network:
     """The network that a retrain begins with: cut from the trained one, or fresh."""
     config = run.config
     layout = allocation.layout(log.slots, log.tables)
     if not warm:
         return build_log_network(model_of(config.model, allocation), layout, log, seed)
-    network, _ = load_network(run.need("pretrain") / "model", device)
+    network, _ = load_network(run.need("pretrain") / "model", session.device)
     means: dict[str, torch.Tensor] = {}
     if any(b.bias for b in layout.blocks):
-        _, means = cached_score(run, network, log, run_result(run, "pretrain"), device, progress)
+        _, means = cached_score(run, network, log, session)
     counts = {t.name: log.counts(t.name) for t in log.tables}
     cut = cut_network(network, allocation, layout, means, counts)
     if config.retrain.mode == "warm_cold_first":

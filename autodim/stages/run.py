@@ -1,13 +1,13 @@
 """The run's folder: what each stage has written, from which inputs, and who owns it now.
 
-    RUN/config.yaml        the resolved config
-    RUN/data/              encoded columns, vocabularies, manifest          (prepare)
-    RUN/pretrain/model/    the uniform model                                (pretrain)
-    RUN/prune/             widths.yaml, scores, the cut model               (prune)
-    RUN/retrain/model/     the small model                                  (retrain)
-    RUN/evaluate/          results.json                                     (evaluate)
-    RUN/widths.yaml, RUN/metrics.jsonl, RUN/report.html                     copies and views for people
-    RUN/previous/          stages of earlier settings, moved aside and never deleted
+RUN/config.yaml        the resolved config
+RUN/data/              encoded columns, vocabularies, manifest          (prepare)
+RUN/pretrain/model/    the uniform model                                (pretrain)
+RUN/prune/             widths.yaml, scores, the cut model               (prune)
+RUN/retrain/model/     the small model                                  (retrain)
+RUN/evaluate/          results.json                                     (evaluate)
+RUN/widths.yaml, RUN/metrics.jsonl, RUN/report.html                     copies and views for people
+RUN/previous/          stages of earlier settings, moved aside and never deleted
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autodim import artifact
 from autodim.config.schema import Config
@@ -140,9 +139,9 @@ def result_of(folder: Path) -> str:
     parts = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
-        if path.name == artifact.MANIFEST:
-            parts[relative] = artifact.sha256(path)
-        elif path.is_file() and path.parent == folder and path.name not in ("started.json", "done.json"):
+        if path.name == artifact.MANIFEST or (
+            path.is_file() and path.parent == folder and path.name not in ("started.json", "done.json")
+        ):
             parts[relative] = artifact.sha256(path)
     return artifact.digest(parts)
 

@@ -1,4 +1,4 @@
-"""The scoring pass: one forward and backward over held-out rows, weights frozen; saliency and statistics of each slot."""
+"""The scoring pass: one forward and backward over held-out rows with frozen weights; the saliency of each slot."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from torch.nn import functional as F
 
 from autodim.data.columns import Columns
 from autodim.dimension.saliency import Saliency
+from autodim.stages.session import Session
 from autodim.training.loop import CHUNK
 from autodim.training.network import Network
-from autodim.training.progress import Progress
 
 
-def score(
-    network: Network, columns: Columns, device: torch.device, progress: Progress, rows: int | None = None
-) -> dict[str, Tensor]:
+def score(network: Network, columns: Columns, session: Session, rows: int | None = None) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
     The loss is the sum of the cross-entropies of the batch's rows (missing labels left out), so that batches weigh by
@@ -33,7 +31,7 @@ def score(
     """
     layout = network.tables.layout
     saliency = Saliency([s.name for s in layout.slots])
-    total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=device)
+    total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=session.device)
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
     network.eval()
@@ -41,10 +39,10 @@ def score(
     network.requires_grad_(False)
     # at least two chunks, so that the two halves of the rows can be compared
     chunk = min(CHUNK // 4, max(1, -(-count // 2)))
-    progress.start("prune: scoring", count)
+    session.progress.start("prune: scoring", count)
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)
-        batch = columns.batch(slice(start, stop) if index is None else index[start:stop], device)
+        batch = columns.batch(slice(start, stop) if index is None else index[start:stop], session.device)
         lookup = network.tables.lookup(batch, learn=True)
         logits = network.logits(lookup, batch)
         known = ~batch.labels.isnan()
@@ -53,7 +51,7 @@ def score(
         (gradients,) = torch.autograd.grad(torch.where(known, losses, 0.0).sum(), [vectors])
         saliency.add(vectors.detach(), gradients)
         total += vectors.detach().sum(0, dtype=torch.float64)
-        progress.update(stop)
+        session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(before)
     tables = {slot.name: slot.table for slot in layout.slots}

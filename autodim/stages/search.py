@@ -15,9 +15,10 @@ from autodim.stages.evaluate import evaluate
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import prune
+from autodim.stages.report import write_report
 from autodim.stages.retrain import retrain
 from autodim.stages.run import STAGES, Run
-from autodim.stages.report import write_report
+from autodim.stages.session import Session
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
@@ -49,20 +50,20 @@ def search(
     folder = Path(config.run)
     run = Run(folder, config)
     with artifact.Lock(folder), StopFlag() as stop:
-        device = set_up(config.device, config.threads)
+        session = Session(set_up(config.device, config.threads), progress, stop)
         write_config(run)
-        log = prepare(run, progress, stop, frame)
+        log = prepare(run, session, frame)
         if "pretrain" in stages:
-            pretrain(run, log, device, progress, stop)
+            pretrain(run, log, session)
             stop.check()
         if "prune" in stages:
-            prune(run, log, device, progress)
+            prune(run, log, session)
             stop.check()
         if "retrain" in stages:
-            retrain(run, log, device, progress, stop, widths)
+            retrain(run, log, session, widths)
             stop.check()
         if "evaluate" in stages:
-            evaluate(run, log, device, progress)
+            evaluate(run, log, session)
         if report and "evaluate" in stages:
             write_report(run)
     return run

@@ -19,7 +19,9 @@ def comparisons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[Compari
     for share in shares:
         cells = [r for r in measured if r["share"] == share and r["strategy"] != "uncut"]
         results = [*uncut, *(_seed_result(r, r["strategy"]) for r in cells)]
-        tables.append((f"budget {share:.4g} of the uniform model", compare(results, reference="uncut" if uncut else None)))
+        tables.append(
+            (f"budget {share:.4g} of the uniform model", compare(results, reference="uncut" if uncut else None))
+        )
     return tables
 
 
@@ -33,6 +35,4 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def _seed_result(row: dict[str, Any], name: str) -> SeedResult:
-    return SeedResult(
-        name, row["seed"], row["auc"], row["logloss"], row["params"], row["train_bytes"], row["seconds"]
-    )
+    return SeedResult(name, row["seed"], row["auc"], row["logloss"], row["params"], row["train_bytes"], row["seconds"])

@@ -95,7 +95,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata)
     except (SafetensorError, OSError) as error:
         size = sum(v.numel() * v.element_size() for v in tensors.values())
-        raise RunError(f"{path}: could not be written ({error}; {size:,} bytes); what was there before is kept") from error
+        raise RunError(
+            f"{path}: could not be written ({error}; {size:,} bytes); what was there before is kept"
+        ) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the dev
 CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
 
 
-
-
 @dataclass(frozen=True)
 class Point:
     """One evaluation during training."""
@@ -42,11 +41,18 @@ class Point:
 
     def to_json(self) -> dict[str, float | int | None]:
         """A JSON object; NaN becomes null."""
-        return {k: (None if v != v else v) for k, v in vars(self).items()}
+        return {k: (None if math.isnan(v) else v) for k, v in vars(self).items()}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Point:
-        return Point(**{k: (math.nan if v is None else v) for k, v in value.items()})
+        return Point(
+            epoch=value["epoch"],
+            step=value["step"],
+            **{
+                k: math.nan if value[k] is None else value[k]
+                for k in ("train_loss", "valid_auc", "valid_logloss", "lr")
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Training:
     Args:
         network: what is trained, in place; ends with the weights of its best evaluation.
         step: the update rule.
-        train, valid: parts of the log. Early stopping looks at `valid` (the first task's AUC).
+        parts: train and valid. Early stopping looks at `valid` (the first task's AUC).
         config: batch size, epochs, evaluations, patience.
         seed: of the order of the rows and of dropout; every batch is a pure function of (seed, epoch, step).
         folder: where checkpoints go; None: nowhere, and nothing is resumed.
@@ -94,15 +100,15 @@ class Training:
         self,
         network: Network,
         step: Step,
-        train: Columns,
-        valid: Columns,
+        parts: tuple[Columns, Columns],
         config: TrainConfig,
         seed: int,
-        device: torch.device,
         folder: Path | None = None,
     ):
-        self.network, self.step, self.train, self.valid = network, step, train, valid
-        self.config, self.seed, self.device = config, seed, device
+        self.network, self.step, (self.train, self.valid) = network, step, parts
+        self.config, self.seed = config, seed
+        device = self.device = next(chain(network.parameters(), network.buffers())).device
+        train = self.train
         self.order = Order(len(train), config.batch, derive(seed, "order"))
         self.checkpoints = Checkpoints(folder) if folder else None
         self.points: list[Point] = []

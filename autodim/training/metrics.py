@@ -5,6 +5,7 @@ Letters: N rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, float | int | None]:
         """A JSON object; NaN becomes null."""
-        return {k: (None if v != v else v) for k, v in asdict(self).items()}
+        return {k: (None if math.isnan(v) else v) for k, v in asdict(self).items()}
 
 
 def auc(scores: Tensor, labels: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ class Step:
             ]
         losses = self._losses(lookup, batch, leaves)
         targets = [*leaves, *self.dense]
-        second = list(torch.autograd.grad(losses.sum(), targets, allow_unused=True))
+        second: Gradients = list(torch.autograd.grad(losses.sum(), targets, allow_unused=True))
         with torch.no_grad():
             # restored from a copy and not by subtraction: the update starts from the very bits it had
             for (parameter, _), original in zip(moved, kept, strict=True):

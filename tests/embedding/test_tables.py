@@ -70,11 +70,15 @@ def reference(tables: Tables, batch: Batch, weights: dict[str, torch.Tensor]) ->
 @pytest.mark.parametrize("widths", [(4, 4, 4, 4), (2, 4, 3, 2), (0, 2, 2, 1), (0, 0, 4, 0), (1, 0, 1, 0)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_lookup_and_sparse_gradients_equal_autograd(widths, bias):
-    tables = Tables(layout(dict(zip("a tags b c".split(), widths, strict=True)), bias), linear=True)
+    tables = Tables(layout(dict(zip(["a", "tags", "b", "c"], widths, strict=True)), bias), linear=True)
     tables.initialise(1.0, generator(0))
     if tables.bias is not None:
         torch.nn.init.normal_(tables.bias)
-    weights = {t.name: tables.read(t.name)["weight"].clone().requires_grad_() for t in TABLES if "weight" in tables.read(t.name)}
+    weights = {
+        t.name: tables.read(t.name)["weight"].clone().requires_grad_()
+        for t in TABLES
+        if "weight" in tables.read(t.name)
+    }
     example = batch()
     lookup = tables.lookup(example, learn=True)
     vectors, linear = lookup.inputs()
@@ -88,11 +92,8 @@ def test_lookup_and_sparse_gradients_equal_autograd(widths, bias):
     loss = (vectors.stack() * target).sum() + vectors.linear(map_).square().sum()
     lookup.assign(torch.autograd.grad(loss, lookup.leaves, allow_unused=True))
     wanted = (expected * target).sum() + (expected.flatten(1) @ map_.T).square().sum()
-    if weights:
-        dense = dict(zip(weights, torch.autograd.grad(wanted, list(weights.values())), strict=True))
-    else:
-        dense = {}
-    for name, gradient in dense.items():
+    gradients = torch.autograd.grad(wanted, list(weights.values())) if weights else ()
+    for name, gradient in zip(weights, gradients, strict=True):
         block = tables.layout.blocks_of(name)[0]
         group = tables.group_of(block)
         assert group is not None and group.weight is not None and group.weight.grad is not None

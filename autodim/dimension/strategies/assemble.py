@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autodim.dimension.allocate import by_order, by_ratio
-from autodim.dimension.allocation import Allocation, Entry, drop_notes, short
+from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
+from autodim.dimension.entry import Entry, drop_notes, short
 from autodim.dimension.limits import Choices
 from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, normalise

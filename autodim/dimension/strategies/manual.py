@@ -27,10 +27,11 @@ def from_file(problem: Problem, budget: Budget, statistics: Statistics | None) -
         raise ConfigError("prune.strategy manual needs a widths file: set prune.widths")
     found = read_widths(path, problem.slots, problem.tables, problem.common, problem.cost)
     if found.spent > budget.amount:
-        largest = sorted(found.entries, key=lambda e: (-e.cost, e.table))[:5]
+        by_cost = sorted(found.entries, key=lambda e: (-e.cost, e.table))[:5]
+        largest = ", ".join(f"{e.table} (width {e.width}) {e.cost:,}" for e in by_cost)
         raise BudgetError(
-            f"{path}: its widths cost {found.spent:,} {budget.unit}; the budget {budget.asked} allows {budget.amount:,}. "
-            f"Largest: {', '.join(f'{e.table} (width {e.width}) {e.cost:,}' for e in largest)}.\nWays out:\n"
+            f"{path}: its widths cost {found.spent:,} {budget.unit}; the budget {budget.asked} allows "
+            f"{budget.amount:,}. Largest: {largest}.\nWays out:\n"
             f"  1. a budget of at least {found.spent:,} {budget.unit}: prune.budget.amount={found.spent}\n"
             "  2. smaller widths in the file"
         )

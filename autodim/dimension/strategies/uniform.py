@@ -37,8 +37,8 @@ def at_one_width(problem: Problem, budget: Budget, statistics: Statistics | None
     else:
         share = f" ({least / budget.uniform:.4%} of the uniform model)" if budget.uniform else ""
         raise BudgetError(
-            f"the budget {budget.asked} allows {budget.amount:,} {budget.unit}, but a uniform model of width {widths[-1]} "
-            f"costs {least:,}.\nWays out:\n"
+            f"the budget {budget.asked} allows {budget.amount:,} {budget.unit}, but a uniform model of width "
+            f"{widths[-1]} costs {least:,}.\nWays out:\n"
             f"  1. a budget of at least {least:,} {budget.unit}{share}: prune.budget.amount={least}\n"
             "  2. a strategy that gives slots different widths, such as sseds"
         )

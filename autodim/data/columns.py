@@ -1,0 +1,239 @@
+"""The encoded log, memory-mapped, and batches of it.
+
+Letters: N rows, S1 one-hot slots, n numeric columns, T labels, K ids of a bag column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autodim.data.batch import Bag, Batch
+from autodim.data.manifest import Manifest
+from autodim.data.splits import PARTS
+from autodim.data.vocabulary import Vocabulary
+from autodim.embedding.layout import Slot, Table
+from autodim.errors import RunError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Encoded rows, on disk (memory-mapped) or on a device.
+
+    Attributes:
+        ids: N x S1 int32, the one-hot slots in the config's order.
+        numeric: N x n float32.
+        labels: N x T float32; NaN is a missing label.
+        bags: by slot name, (values K int32, offsets N + 1 int64).
+        one_hot_slots: names of the S1 slots.
+    """
+
+    ids: Tensor
+    numeric: Tensor
+    labels: Tensor
+    bags: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    one_hot_slots: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_arrays(
+        ids: np.ndarray | Tensor,
+        numeric: np.ndarray | Tensor | None = None,
+        labels: np.ndarray | Tensor | None = None,
+        bags: Mapping[str, tuple[np.ndarray | Tensor, np.ndarray | Tensor]] | None = None,
+        one_hot_slots: Sequence[str] = (),
+    ) -> Columns:
+        """Columns of arrays in memory; absent ones become N x 0 (labels: one column of NaN, N x 1)."""
+        rows = len(ids)
+        return Columns(
+            torch.as_tensor(ids, dtype=torch.int32),
+            torch.zeros(rows, 0) if numeric is None else torch.as_tensor(numeric, dtype=torch.float32),
+            torch.full((rows, 1), torch.nan) if labels is None else torch.as_tensor(labels, dtype=torch.float32),
+            {
+                name: (torch.as_tensor(values, dtype=torch.int32), torch.as_tensor(offsets, dtype=torch.int64))
+                for name, (values, offsets) in (bags or {}).items()
+            },
+            tuple(one_hot_slots),
+        )
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` would put on a device."""
+        tensors = [self.ids, self.numeric, self.labels, *(t for pair in self.bags.values() for t in pair)]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def to(self, device: torch.device | str) -> Columns:
+        """All rows on a device (or, from a memory map, in memory: `to("cpu")` copies)."""
+        return replace(
+            self,
+            ids=self.ids.to(device, copy=True),
+            numeric=self.numeric.to(device, copy=True),
+            labels=self.labels.to(device, copy=True),
+            bags={
+                name: (values.to(device, copy=True), offsets.to(device, copy=True))
+                for name, (values, offsets) in self.bags.items()
+            },
+        )
+
+    def batch(self, rows: Tensor | slice, device: torch.device | str | None = None) -> Batch:
+        """Some rows.
+
+        Args:
+            rows: B row numbers (int64, any order, best on the columns' device or on the CPU), or a slice without a
+                step (no copy is made on the columns' own device).
+            device: where the batch should lie (default: where the columns lie).
+
+        Cost: one gather per kind of column. Bags of columns on a GPU cost one synchronisation a batch, unless `rows`
+        lies on the CPU, where the batch's length is known without asking the GPU.
+        """
+        target = self.device if device is None else torch.device(device)
+        bags = {name: self._bag(name, rows) for name in self.bags}
+        index = rows if isinstance(rows, slice) else rows.to(self.device, non_blocking=True)
+
+        def take(column: Tensor) -> Tensor:
+            return _move(column[index] if isinstance(index, slice) else column.index_select(0, index), target)
+
+        return Batch(
+            take(self.ids),
+            take(self.numeric),
+            take(self.labels),
+            {name: Bag(_move(b.values, target), _move(b.offsets, target)) for name, b in bags.items()},
+        )
+
+    @cached_property
+    def _host_offsets(self) -> dict[str, Tensor]:
+        return {name: offsets.cpu() for name, (_, offsets) in self.bags.items()}
+
+    def _bag(self, name: str, rows: Tensor | slice) -> Bag:
+        values, offsets = self.bags[name]
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            assert step == 1, "a slice of rows has no step"
+            host = self._host_offsets[name]
+            ends = offsets[start : max(stop, start) + 1]
+            return Bag(values[int(host[start]) : int(host[max(stop, start)])], ends - ends[:1])
+        host_rows = rows.device.type == "cpu"
+        total = None
+        if host_rows:
+            host = self._host_offsets[name]
+            total = int((host[rows + 1] - host[rows]).sum())
+        index = rows.to(self.device, non_blocking=True)
+        starts = offsets.index_select(0, index)  # B
+        lengths = offsets.index_select(0, index + 1) - starts  # B
+        ends = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)  # B + 1
+        torch.cumsum(lengths, 0, out=ends[1:])
+        shift = torch.repeat_interleave(starts - ends[:-1], lengths, output_size=total)  # K
+        return Bag(values.index_select(0, shift + torch.arange(len(shift), device=self.device)), ends)
+
+
+@dataclass(frozen=True)
+class EncodedLog:
+    """A folder that `encode` wrote.
+
+    Attributes:
+        path: the folder.
+        manifest: what is in it.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(path: Path) -> EncodedLog:
+        """Raises RunError where the folder is not whole."""
+        return EncodedLog(path, Manifest.load(path))
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The embedded slots in the config's order, multi-valued ones among them."""
+        return tuple(Slot(s.name, s.table, s.kind == "multi", s.pooling) for s in self.manifest.slots)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(Table(t.name, t.rows) for t in self.manifest.tables)
+
+    @property
+    def one_hot_slots(self) -> tuple[str, ...]:
+        """Names of the columns of `ids`."""
+        return tuple(s.name for s in self.manifest.slots if s.kind != "multi")
+
+    @property
+    def multi_slots(self) -> tuple[str, ...]:
+        """Names of the bags, in the order of their files."""
+        return tuple(s.name for s in self.manifest.slots if s.kind == "multi")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        return tuple(record.name for record in self.manifest.numeric)
+
+    def counts(self, table: str) -> Tensor:
+        """Training count of every id of a table: int64, its rows; row 0: values too rare for an id of their own."""
+        rows = {t.name: t.rows for t in self.manifest.tables}
+        flat = _map(self.path / "counts.bin", np.int64, (sum(rows.values()),))
+        start = sum(list(rows.values())[: list(rows).index(table)])
+        return torch.from_numpy(flat[start : start + rows[table]])
+
+    def vocabulary(self, table: str) -> Vocabulary:
+        """The texts of a table's ids."""
+        record = next(t for t in self.manifest.tables if t.name == table)
+        found = Vocabulary.load(self.path / record.file, record.rare)
+        if found.rows != record.rows:
+            raise RunError(f"{self.path / record.file}: {found.rows} ids, but the manifest says {record.rows}")
+        return found
+
+    def part(self, name: str) -> Columns:
+        """The rows of `train`, `valid` or `test`, memory-mapped (writes to them never reach the disk).
+
+        Raises:
+            RunError: a file that is missing or has another size than the manifest says.
+        """
+        if name not in PARTS:
+            raise RunError(f"no part {name!r}; known: {', '.join(PARTS)}")
+        folder, rows = self.path / name, self.manifest.parts[name].rows
+        ids = _map(folder / "ids.bin", np.int32, (rows, len(self.one_hot_slots)))
+        numeric = _map(folder / "numeric.bin", np.float32, (rows, len(self.manifest.numeric)))
+        labels = _map(folder / "labels.bin", np.float32, (rows, len(self.labels)))
+        bags = {}
+        for k, slot in enumerate(self.multi_slots):
+            offsets = _map(folder / f"bag_{k}_offsets.bin", np.int64, (rows + 1,))
+            values = _map(folder / f"bag_{k}_values.bin", np.int32, (int(offsets[-1]),))
+            bags[slot] = (torch.from_numpy(values), torch.from_numpy(offsets))
+        return Columns(
+            torch.from_numpy(ids), torch.from_numpy(numeric), torch.from_numpy(labels), bags, self.one_hot_slots
+        )
+
+
+def _map(path: Path, kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A file as an array. Copy-on-write, because torch wants memory that may be written to."""
+    wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}; run prepare again") from None
+    if size != wanted:
+        raise RunError(f"{path}: {size} bytes where the manifest promises {wanted}; run prepare again")
+    return np.memmap(path, kind, "c", shape=shape) if wanted else np.empty(shape, kind)
+
+
+def _move(tensor: Tensor, target: torch.device) -> Tensor:
+    if tensor.device == target:
+        return tensor
+    if tensor.device.type == "cpu" and target.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(target, non_blocking=True)

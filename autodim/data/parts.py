@@ -1,0 +1,79 @@
+"""Pass 2's files: the encoded columns of train, valid and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from autodim.config.schema import DataConfig
+from autodim.data.encoder import Encoder, Ids, grouped
+from autodim.data.labels import check_classes
+from autodim.data.manifest import PartRecord
+from autodim.data.reader import Progress
+from autodim.data.splits import PARTS, TRAIN
+from autodim.data.work import Pieces, Work
+
+
+def write_parts(
+    pieces: Pieces, parts: list[np.ndarray], encoder: Encoder, data: DataConfig, *, out: Path, tell: Progress
+) -> list[PartRecord]:
+    """Pass 2: the columns of every part."""
+    writers = [_Part(out / name, data) for name in PARTS]
+    k = 0
+    try:
+        for group in grouped(pieces):
+            for work, ids in zip(group, encoder.encode(group), strict=True):
+                for part, writer in enumerate(writers):
+                    writer.append(work, ids, np.flatnonzero(parts[k] == part))
+                k += 1
+                tell("writing", k, pieces.count)
+    finally:
+        for writer in writers:
+            writer.close()
+    train = writers[TRAIN]
+    for t, label in enumerate(data.labels):
+        check_classes(label.name, train.positives[t], int(train.labelled[t]), train.rows)
+    return [writer.record() for writer in writers]
+
+
+class _Part:
+    """The open files of one part."""
+
+    def __init__(self, folder: Path, data: DataConfig) -> None:
+        folder.mkdir()
+        self.rows = 0
+        self.labelled = np.zeros(len(data.labels), np.int64)
+        self.positives = np.zeros(len(data.labels))
+        bag_count = sum(slot.kind == "multi" for slot in data.slots)
+        names = ["ids", "numeric", "labels"]
+        names += [f"bag_{k}_{what}" for k in range(bag_count) for what in ("values", "offsets")]
+        self._files: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("wb") for name in names}
+        self._ends = [0] * bag_count
+        for k in range(bag_count):
+            np.zeros(1, np.int64).tofile(self._files[f"bag_{k}_offsets"])
+
+    def append(self, work: Work, ids: Ids, rows: np.ndarray) -> None:
+        labels = work.labels[rows]
+        self.rows += len(rows)
+        self.labelled += (~np.isnan(labels)).sum(0)
+        self.positives += np.nansum(labels, 0, dtype=np.float64)
+        for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
+            array.tofile(self._files[name])
+        for k, (values, offsets) in enumerate(ids.bags):
+            lengths = np.diff(offsets)
+            chosen = np.zeros(len(lengths), bool)
+            chosen[rows] = True
+            values[np.repeat(chosen, lengths)].tofile(self._files[f"bag_{k}_values"])
+            ends = self._ends[k] + np.cumsum(lengths[rows])
+            ends.astype(np.int64).tofile(self._files[f"bag_{k}_offsets"])
+            self._ends[k] = int(ends[-1]) if len(ends) else self._ends[k]
+
+    def close(self) -> None:
+        for stream in self._files.values():
+            stream.close()
+
+    def record(self) -> PartRecord:
+        rates = [float(p / n) if n else None for p, n in zip(self.positives, self.labelled, strict=True)]
+        return PartRecord(rows=self.rows, labelled=tuple(int(n) for n in self.labelled), positive_rate=tuple(rates))

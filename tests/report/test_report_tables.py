@@ -1,0 +1,118 @@
+"""Terminal tables and comparisons over seeds."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from autodim.errors import ConfigError
+from autodim.report.compare import SeedResult, compare, comparison_csv, comparison_markdown, spread
+from autodim.report.data import BudgetRow, ReportData, ResultRow, SlotRow
+from autodim.report.terminal import budget_line, comparison_table, results_table, widths_table
+
+
+def shown(table: object) -> str:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+SEEDS = [
+    SeedResult("uniform 16", 0, 0.810, 0.52, 1000, 12000, 60),
+    SeedResult("uniform 16", 1, 0.820, 0.51, 1000, 12000, 62),
+    SeedResult("sseds", 0, 0.809, 0.53, 125, 1500, 30),
+    SeedResult("sseds", 1, 0.818, 0.52, 125, 1500, 32),
+    SeedResult("sseds", 2, 0.700, 0.60, 125, 1500, 31),
+]
+
+
+def test_sample_standard_deviation() -> None:
+    """Pinned: 1, 2, 4 have mean 7/3 and sd sqrt(7/3)."""
+    found = spread([1.0, 2.0, None, 4.0, float("nan")])
+    assert found.mean == pytest.approx(7 / 3)
+    assert found.sd == pytest.approx((7 / 3) ** 0.5)
+    assert found.n == 3
+    assert spread([1.0]).sd is None
+    assert spread([None]).mean is None
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Seeds 0 and 1 differ by -.001 and -.002; seed 2, which the reference lacks, does not enter."""
+    reference, ours = compare(SEEDS)
+    assert ours.auc_difference.mean == pytest.approx(-0.0015)
+    assert ours.auc_difference.sd == pytest.approx(0.0005 * 2**0.5)
+    assert ours.auc_difference.n == 2
+    assert ours.auc.n == 3
+    assert reference.auc_difference.mean is None
+
+
+def test_comparison_with_an_unknown_reference_suggests_one() -> None:
+    with pytest.raises(ConfigError, match='did you mean "sseds"'):
+        compare(SEEDS, "ssed")
+
+
+def test_markdown_has_mean_spread_difference_and_survives_pipes() -> None:
+    text = comparison_markdown(compare([*SEEDS, SeedResult("a|b\n<i>", 0, 0.5)]))
+    lines = text.splitlines()
+    assert len(lines) == 2 + 3
+    assert "**.8150 ± .0071**" in lines[2]
+    assert "−.0015 ± .0007" in lines[3]
+    assert lines[4].startswith("| a\\|b &lt;i> |")
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_csv_keeps_full_precision_and_defuses_formulas() -> None:
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(compare([SeedResult("=cmd", 7, 1 / 3)])))))
+    assert rows[0]["model"] == "'=cmd"
+    assert rows[0]["seeds"] == "7"
+    assert float(rows[0]["auc_mean"]) == 1 / 3
+    assert rows[0]["logloss_mean"] == rows[0]["auc_sd"] == ""
+
+
+def test_no_runs_no_rows() -> None:
+    assert compare([]) == ()
+    assert len(comparison_markdown(()).splitlines()) == 2
+    assert shown(comparison_table(()))
+
+
+def test_terminal_tables_say_the_numbers() -> None:
+    slots = (SlotRow("user", 6041, 16, 2, 12114), SlotRow("zip", 3440, 16, 0, 0, state="dropped"))
+    text = shown(widths_table(slots))
+    assert "6,041" in text
+    assert "2 of 16" in text
+    assert "12,114" in text
+    assert "██··············" in text
+    results = (
+        ResultRow("before", "uncut", 0.8123, 0.52),
+        ResultRow("retrained", "retrained", 0.8034, 0.53, seeds=3, auc_sd=0.001),
+    )
+    text = shown(results_table(results))
+    assert ".8034 ± .0010 ★" in text
+    assert "−.0089" in text
+    assert ".8150 ± .0071" in shown(comparison_table(compare(SEEDS)))
+    line = budget_line(ReportData("t", "n", BudgetRow("params", 26400, 23283, 211008)))
+    assert line == "23,283 of 211,008 params (11 %), asked at most 26,400"
+
+
+def test_no_name_speaks_to_the_terminal() -> None:
+    """Rich markup stays text and control characters are gone."""
+    name = "[red]x[/red]\x1b[2J\x07\u202e"
+    for table in (
+        widths_table((SlotRow(name, 10, 16, 4, 40),)),
+        results_table((ResultRow(name, auc=0.5),)),
+        comparison_table(compare([SeedResult(name, 0, 0.5)])),
+    ):
+        text = shown(table)
+        assert "[red]x[/red]" in text
+        assert "\x07" not in text
+        assert "\u202e" not in text
+        assert "\x1b[2J" not in text
+
+
+def test_long_lists_name_what_they_leave_out() -> None:
+    slots = tuple(SlotRow(f"s{i}", i + 1, 16, 4, 4) for i in range(50))
+    text = shown(widths_table(slots, limit=10))
+    assert "and 40 smaller slots" in text
+    assert "s49" in text
+    assert "s0 " not in text
