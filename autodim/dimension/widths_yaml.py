@@ -15,6 +15,7 @@ Widths stand in one place only, one line a slot, so that a person can edit them 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,19 +114,37 @@ def number(data: Mapping[str, Any], key: str, where: str) -> int:
 
 def write(top: Mapping[str, Any], widths: Mapping[str, int | list[int]], blocks: Sequence[Mapping[str, Any]]) -> str:
     """The text of a widths file; equal values give equal text."""
-    lines = "".join("- " + _line(dict(block)) for block in blocks)
-    return (
-        _HEAD
-        + yaml.safe_dump(dict(top), sort_keys=False, allow_unicode=True, width=10_000)
-        + "widths:"
-        + ("\n" + "".join("  " + _line({slot: width})[1:-2] + "\n" for slot, width in widths.items()) or " {}\n")
-        + "blocks:"
-        + (f"\n{lines}" if lines else " []\n")
-    )
+    lines = [_HEAD]
+    lines += [f"{key}: {_value(value)}\n" for key, value in top.items()]
+    lines += ["widths:\n" if widths else "widths: {}\n"]
+    lines += [f"  {_key(slot)}: {_value(width)}\n" for slot, width in widths.items()]
+    lines += ["blocks:\n" if blocks else "blocks: []\n"]
+    lines += ["- {" + ", ".join(f"{key}: {_value(value)}" for key, value in b.items()) + "}\n" for b in blocks]
+    return "".join(lines)
 
 
-def _line(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10**9)
+def _value(value: object) -> str:
+    """A value on one line: PyYAML's own writer folds odd names over lines that it cannot read back."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "e" not in text or "." in text else text.replace("e", ".0e")  # 1e-05 would be a text
+    return _text(value) if isinstance(value, str) else str(value)
+
+
+def _text(text: str) -> str:
+    """Plain where YAML reads it back as this very text, else in double quotes."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./%-]*( [A-Za-z0-9_./%-]+)*", text) and yaml.safe_load(text) == text:
+        return text
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=10**9).rstrip("\n")
+
+
+def _key(slot: str) -> str:
+    text = _text(slot)
+    return text if len(text) < 1000 else f"? {text}\n  "  # YAML wants a mark before long keys
 
 
 def _is_whole(value: object) -> bool:

@@ -1,0 +1,212 @@
+"""The whole road on a tiny log: what it leaves, what it skips, and the laws of the cut and the warm start."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny_config, tiny_frame
+
+import autodim
+from autodim import artifact
+from autodim.dimension.allocation import Allocation
+from autodim.errors import BudgetError, ConfigError, RunError
+from autodim.stages.model_folder import load_network
+from autodim.stages.prepare import open_log
+from autodim.stages.search import search
+from autodim.training.losses import task_losses
+from autodim.training.progress import Progress
+
+QUIET = Progress("quiet")
+
+
+@pytest.fixture(scope="module")
+def run(tiny_log, tmp_path_factory):
+    return search(tiny_config(tiny_log, tmp_path_factory.mktemp("runs") / "run"), QUIET)
+
+
+def whole_valid(run):
+    part = open_log(run).part("valid")
+    return part.batch(slice(0, len(part)))
+
+
+def test_the_road_leaves_what_it_promises(run):
+    for name in ("config.yaml", "widths.yaml", "metrics.jsonl", "report.html", "environment.json"):
+        assert (run.folder / name).stat().st_size > 0, name
+    results = artifact.read_json(run.folder / "evaluate" / "results.json")
+    assert [m["name"] for m in results["models"]] == ["uniform", "cut", "retrained"]
+    uniform, cut, small = results["models"]
+    assert uniform["test"][0]["auc"] > 0.7
+    allocation = Allocation.from_yaml((run.folder / "widths.yaml").read_text())
+    assert small["params"] == cut["params"] == allocation.spent <= allocation.asked == int(0.4 * uniform["params"])
+    # what was spent is what the saved tensors hold
+    network, _ = load_network(run.stage("retrain") / "model")
+    tables = sum(p.numel() for p in network.tables.table_parameters() if p.shape[1] > 1 or not network.model.uses_linear)
+    tables += sum(p.numel() for p in network.tables.dense_parameters())
+    ones = sum(b.rows for b in network.tables.layout.blocks if b.width == 1)
+    assert tables + ones == allocation.spent
+
+
+def test_work_that_is_done_is_skipped_and_another_budget_keeps_the_pretraining(run, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (run.folder / "pretrain").rglob("*.safetensors")}
+    search(run.config, Progress("plain"))
+    assert capsys.readouterr().err.count("up to date") == 5
+    other = run.config.model_copy(
+        update={"prune": run.config.prune.model_copy(update={"budget": {"unit": "params", "share": 0.3}})}
+    )
+    other = type(run.config).model_validate(other.model_dump())
+    search(other, QUIET)
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert (run.folder / "previous" / "prune-1").is_dir()
+    search(run.config, QUIET)
+
+
+def test_cut_equals_the_masked_uniform_model(run):
+    """The masked model: columns that were not kept set to zero in the uniform model's tables."""
+    uniform, _ = load_network(run.stage("pretrain") / "model")
+    cut, _ = load_network(run.stage("prune") / "model")
+    allocation = Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+    assert any(e.width < 8 for e in allocation.entries)
+    with torch.no_grad():
+        for entry in allocation.entries:
+            dropped = [k for k in range(8) if entry.kept is None or k not in entry.kept]
+            uniform.tables.read(entry.table)["weight"][:, dropped] = 0
+    batch = whole_valid(run)
+    uniform.eval(), cut.eval()
+    torch.testing.assert_close(cut(batch), uniform(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_a_warm_start_begins_at_the_cut_models_loss(run, tmp_path):
+    from autodim.stages.retrain import start_network
+    from autodim.stages.session import Session
+
+    log = open_log(run)
+    allocation = Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+    network = start_network(run, log, allocation, True, 0, Session(torch.device("cpu")))
+    cut, _ = load_network(run.stage("prune") / "model")
+    batch = whole_valid(run)
+    network.eval(), cut.eval()
+    first, expected = (task_losses(n(batch), batch.labels) for n in (network, cut))
+    assert float(first) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_full_widths_are_the_uniform_model(run):
+    from autodim.stages.cut import cut_network
+
+    uniform, _ = load_network(run.stage("pretrain") / "model")
+    layout = uniform.tables.layout
+    text = "widths:\n" + "".join(f"  {s.name}: 8\n" for s in layout.slots)
+    path = run.folder / "full.yaml"
+    path.write_text(text)
+    from autodim.dimension.allocation import read_widths
+    from autodim.stages.prune import cost_model
+
+    log = open_log(run)
+    allocation = read_widths(path, log.slots, log.tables, 8, cost_model(run.config))
+    counts = {t.name: log.counts(t.name) for t in log.tables}
+    full = cut_network(uniform, allocation, allocation.layout(log.slots, log.tables), {}, counts)
+    batch = whole_valid(run)
+    uniform.eval(), full.eval()
+    assert torch.equal(full(batch), uniform(batch))
+
+
+@pytest.mark.parametrize("mode", ["warm_cold_first", "cold", "none"])
+def test_other_retrain_modes(run, tmp_path, mode):
+    config = run.config.model_copy(update={"run": str(run.folder)})
+    config = type(config).model_validate({**config.model_dump(), "retrain": {**config.retrain.model_dump(), "mode": mode}})
+    search(config, QUIET)
+    results = artifact.read_json(run.folder / "evaluate" / "results.json")
+    small = results["models"][-1]
+    assert 0.5 < small["test"][0]["auc"] < 1
+    if mode == "none":
+        assert small["test"] == results["models"][1]["test"]
+    search(run.config, QUIET)
+
+
+def test_retrain_from_a_hand_edited_widths_file(run, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("widths: {user: 3, item: 2, place: 0, tags: 1}\n")
+    search(run.config, QUIET, stages=("retrain", "evaluate"), widths=path)
+    network, _ = load_network(run.stage("retrain") / "model")
+    assert [b.width for b in network.tables.layout.blocks] == [3, 2, 0, 1]
+    path.write_text("widths: {user: 3, itm: 2, place: 0, tags: 1}\n")
+    with pytest.raises(ConfigError, match="item"):
+        search(run.config, QUIET, stages=("retrain",), widths=path)
+    search(run.config, QUIET)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("prune.strategy=uniform",),
+        ("prune.strategy=magnitude", "prune.zero=mean", "prune.budget.share=0.2"),
+        ("prune.strategy=random", "prune.zero=keep_min"),
+        ("prune.strategy=power_rule",),
+        ("prune.strategy=fourth_root", "prune.budget.unit=bytes"),
+        ("prune.strategy=frequency_tiers", "prune.budget.unit=dims"),
+        ("prune.preset=paper", "retrain.mode=warm_cold_first"),
+        ("model.name=fm",),
+        ("model.name=pnn", "prune.multiple_of=4"),
+        ("model.name=dcnv2", "pretrain.optimizer.tables.name=adagrad"),
+    ],
+)
+def test_every_strategy_walks_the_road(tiny_log, tmp_path, overrides):
+
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=1", "retrain.epochs=1", *overrides)
+
+    finished = search(config, QUIET)
+    allocation = Allocation.from_yaml((finished.folder / "widths.yaml").read_text())
+    assert 0 < allocation.spent <= allocation.asked
+
+
+def test_an_infeasible_budget_is_named_before_anything_is_lost(run):
+    config = type(run.config).model_validate(
+        {**run.config.model_dump(), "prune": {"budget": {"unit": "params", "amount": 3}, "min_dim": 2}}
+    )
+    with pytest.raises(BudgetError, match="smallest"):
+        search(config, QUIET)
+    search(run.config, QUIET)
+
+
+def test_predict_new_rows_without_labels_and_with_unseen_ids(run):
+    frame = tiny_frame(50, seed=9).drop(columns="click")
+    frame.loc[0, "user"] = "never seen"
+    frame.index = range(100, 150)
+    result = autodim.open_run(run.folder)
+    found = result.predict(frame)
+    assert list(found.columns) == ["click"] and list(found.index) == list(frame.index)
+    assert ((found > 0) & (found < 1)).all().all()
+    other = frame.copy()
+    other.loc[100 - 100 + 0 if 0 in other.index else 100, "user"] = "somebody else who was never seen"
+    pd.testing.assert_series_equal(result.predict(other).iloc[0], found.iloc[0])
+
+
+def test_five_lines_of_python(tmp_path):
+    result = autodim.search(
+        tiny_frame(1500),
+        label="click",
+        slots=["user", "item", "place"],
+        budget="50% params",
+        run=tmp_path / "run",
+        settings={"model": {"width": 4, "hidden": [8]}, "pretrain": {"batch": 128, "epochs": 1}, "retrain": {"epochs": 1}},
+        quiet=True,
+    )
+    assert list(result.widths.slot) == ["user", "item", "place"]
+    assert result.metrics.set_index("model").loc["retrained", "params"] <= 0.5 * 4 * (41 + 31 + 4)
+    assert result.report.is_file()
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(RunError, match="not a run folder"):
+        autodim.open_run(tmp_path)
+
+
+def test_damage_is_found_and_named(tiny_log, tmp_path):
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=1", "retrain.epochs=1")
+    finished = search(config, QUIET)
+    path = Path(finished.folder / "retrain" / "model" / "network.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="network.safetensors"):
+        autodim.open_run(finished.folder).predict(tiny_frame(5))
