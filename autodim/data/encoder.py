@@ -98,7 +98,7 @@ def _offsets(column: Column) -> np.ndarray:
 
 def _stack(columns: list[np.ndarray], rows: int, kind: type) -> np.ndarray:
     """Columns side by side, row-major."""
-    result = np.empty((rows, len(columns)), kind)
+    result: np.ndarray = np.empty((rows, len(columns)), kind)
     for j, column in enumerate(columns):
         result[:, j] = column
     return result

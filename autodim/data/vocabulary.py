@@ -84,7 +84,8 @@ class Vocabulary:
     @property
     def missing_id(self) -> int:
         """Id of the missing value; 0 where training rows have none."""
-        return int(pc.index(self.values, pa.scalar(None, TEXT)).as_py()) + 1 if self.values.null_count else 0
+        where = np.flatnonzero(self.values.is_null().to_numpy(zero_copy_only=False))
+        return int(where[0]) + 1 if len(where) else 0
 
     def ids_of(self, values: pa.Array) -> np.ndarray:
         """Ids of texts: N int32. Cost: hashes the vocabulary once a call, so ask for many texts at a time."""

@@ -135,7 +135,7 @@ def check_minimum(curves: Sequence[Curve], budget: Budget | int, *, cheapest: bo
         BudgetError: it leaves less than nothing; the message names the smallest feasible budget, what forces it and
             the ways out.
     """
-    limit = Budget(budget, "", f"{budget}") if isinstance(budget, int) else budget
+    limit = Budget(budget, "params", f"{budget}") if isinstance(budget, int) else budget
     floors = [(int(c.costs.min() if cheapest else c.costs[0]), c) for c in curves]
     least = sum(cost for cost, _ in floors)
     if least <= limit.amount:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autodim.dimension import widths_yaml
+from autodim.dimension.budget import UNITS, Unit
 from autodim.dimension.entry import Entry, check_cover, drop_notes, exact_block, from_mapping, make_entry, to_mapping
 from autodim.embedding.layout import CostModel, Layout, Slot, Table, uniform_layout
 from autodim.errors import ConfigError, did_you_mean
@@ -33,7 +34,7 @@ class Allocation:
     """
 
     strategy: str
-    unit: str
+    unit: Unit
     asked: int
     spent: int
     uniform: int
@@ -96,12 +97,13 @@ class Allocation:
         missing = [k for k in widths_yaml.KEYS if k not in data]
         if missing:
             raise ConfigError(f"{where}: no {', '.join(missing)}; a file with widths alone is read by `read_widths`")
+        if data["unit"] not in UNITS:
+            raise ConfigError(f"{where}: unit: expected one of {', '.join(UNITS)}, found {data['unit']!r}")
         common = widths_yaml.number(data, "common", where)
         entries = tuple(from_mapping(b, data["widths"], common, where) for b in _with_widths(data, where))
-        notes = data["notes"] if isinstance(data["notes"], list) else [data["notes"]]
         return Allocation(
             strategy=str(data["strategy"]),
-            unit=str(data["unit"]),
+            unit=data["unit"],
             asked=widths_yaml.number(data, "asked", where),
             spent=widths_yaml.number(data, "spent", where),
             uniform=widths_yaml.number(data, "uniform", where),
@@ -109,7 +111,7 @@ class Allocation:
             entries=entries,
             budget=str(data["budget"]),
             source=str(data["source"]),
-            notes=tuple(str(n) for n in notes),
+            notes=tuple(str(n) for n in data["notes"]),
         )
 
     def _slots(self) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from math import floor
+from typing import Literal, get_args
 
 from pydantic import ValidationError
 
@@ -14,7 +15,8 @@ from autodim.config.schema import BudgetConfig
 from autodim.embedding.layout import CostModel, Layout
 from autodim.errors import ConfigError, did_you_mean
 
-UNITS = ("params", "bytes", "dims")
+Unit = Literal["params", "bytes", "dims"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
 _TEXT = re.compile(
     r"\s*(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(?P<percent>%?)\s*(?P<unit>\w*)\s*"
 )
@@ -33,7 +35,7 @@ class Budget:
     """
 
     amount: int
-    unit: str
+    unit: Unit
     asked: str
     uniform: int = 0
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from autodim.dimension.scores import Scores, by_table, normalise
 from autodim.errors import ConfigError, TrainingError
 
-_CHUNK = 1024  # examples a product in float64: stays in cache, and bounds the memory
+_CHUNK = 1024  # examples a product in float64: stays in the cache
+_CHUNK_GPU = 16_384  # few launches, bounded memory
 
 
 class Saliency:
@@ -56,7 +57,8 @@ class Saliency:
         if self._sums is None:
             self._sums = torch.zeros(2, *vectors.shape[1:], dtype=torch.float64, device=vectors.device)
         half = self._sums[self.batches % 2]
-        for v, g in zip(vectors.split(_CHUNK), gradients.split(_CHUNK), strict=True):
+        chunk = _CHUNK if vectors.device.type == "cpu" else _CHUNK_GPU
+        for v, g in zip(vectors.split(chunk), gradients.split(chunk), strict=True):
             half += (v.double() * g.double()).sum(0) * weight  # b x S x D -> S x D
         self.examples += len(vectors)
         self.batches += 1

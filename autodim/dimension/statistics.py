@@ -51,11 +51,11 @@ def stability(
     budget: Budget,
     statistics: Statistics,
 ) -> Stability | None:
-    """Allocates once from each half of the scored rows and compares; None where there are no halves.
+    """Allocates once from each half of the scored rows and compares; None where there are no halves or no slots.
 
     Cost: two allocations; no pass over data.
     """
-    if statistics.halves is None:
+    if statistics.halves is None or not problem.limits:
         return None
     first, second = statistics.halves
     tables = list(problem.limits)

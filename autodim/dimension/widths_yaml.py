@@ -96,6 +96,8 @@ def read(text: str, where: str) -> dict[str, Any]:
         parts = width if isinstance(width, list) else [width]
         if not parts or not all(_is_whole(w) for w in parts):
             raise ConfigError(f"{where}: widths: {slot}: {width!r} is no width; expected a whole number from 0")
+    if not isinstance(data.get("notes", []), list):
+        raise ConfigError(f"{where}: `notes` must be a list of texts")
     blocks = data.get("blocks", [])
     if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
         raise ConfigError(f"{where}: `blocks` must be a list of mappings; leave it out to have it recomputed")

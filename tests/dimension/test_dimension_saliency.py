@@ -235,6 +235,16 @@ def test_the_accumulator_sums_signed_in_float64():
     assert found.examples == 5000 and found.batches == 8
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_accumulator_stays_on_its_device_and_agrees():
+    v, g = torch.randn(40_000, 3, 4), torch.randn(40_000, 3, 4)
+    here, there = Saliency("abc"), Saliency("abc")
+    here.add(v, g)
+    there.add(v.cuda(), g.cuda())
+    np.testing.assert_allclose(here.signed(), there.signed(), rtol=1e-10)
+
+
 def test_opposite_batches_cancel():
     """Signed sums: what one batch wants and the next does not is noise, not importance."""
     found = Saliency(["a"])

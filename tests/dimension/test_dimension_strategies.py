@@ -262,6 +262,13 @@ def test_a_thousand_random_problems_are_never_over():
             assert layout.parameters == found.spent
 
 
+@pytest.mark.parametrize("strategy", FOUND)
+def test_a_model_without_slots_works(strategy):
+    found = solve(strategy, slots=[], tables=[], stats=Statistics(halves=({}, {})))
+    assert (found.entries, found.spent, found.widths) == ((), 0, {})
+    assert found.layout([], []).parameters == 0
+
+
 # --- manual and stability ---
 
 

@@ -192,6 +192,14 @@ def test_blocks_must_cover_their_table(tmp_path):
         found.layout(SLOTS[:1], TABLES[:1])
 
 
+def test_units_and_notes_are_checked():
+    text = example().to_yaml()
+    with pytest.raises(ConfigError, match="unit: expected one of"):
+        Allocation.from_yaml(text.replace("unit: params", "unit: parms"))
+    with pytest.raises(ConfigError, match="`notes` must be a list"):
+        Allocation.from_yaml(text.replace(text[text.index("notes:") : text.index("widths:\n")], "notes: 3\n"))
+
+
 def test_a_minimal_file_is_no_allocation_yet():
     with pytest.raises(ConfigError, match="read_widths"):
         Allocation.from_yaml("widths: {user: 1}")

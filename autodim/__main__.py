@@ -1,0 +1,5 @@
+"""`python -m autodim` is the command line."""
+
+from autodim.cli import main
+
+main()
