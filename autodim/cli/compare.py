@@ -28,25 +28,31 @@ def compare(
     names = _names(strategies)
     budgets = _floats(shares) or ([settings.prune.budget.share] if settings.prune.budget.share else [0.25])
     numbers = [int(v) for v in _floats(seeds, "--seeds")]
-    folder = out or Path(settings.run + "-compare")
+    finished = (Path(config) / "pretrain" / "done.json").is_file()
+    folder = out or (Path(config) / "compare" if finished else Path(settings.run + "-compare"))
 
+    from autodim.stages.compare import Grid, Place
     from autodim.stages.compare import compare as run
+    from autodim.stages.tables import comparisons, write_reports, write_tables
 
-    rows = run(settings, folder, names, budgets, numbers, progress(as_json, quiet))
+    place = Place(folder, Path(config) if finished else None)
+    grid = Grid(tuple(names), tuple(budgets), tuple(numbers))
+    rows = run(settings, place, grid, progress(as_json, quiet))
+    table = write_tables(folder, rows)
+    reports = write_reports(settings, place, grid, rows)
     if as_json:
         print_json(rows)
         return
     from rich.console import Console
 
     from autodim.report.terminal import comparison_table
-    from autodim.stages.tables import comparisons, write_tables
 
-    for title, table in comparisons(rows):
-        Console(width=None if sys.stdout.isatty() else 140).print(title, comparison_table(table), sep="\n")
+    for title, compared in comparisons(rows):
+        Console(width=None if sys.stdout.isatty() else 140).print(title, comparison_table(compared), sep="\n")
     for row in rows:
         if "infeasible" in row:
             typer.echo(f"{row['strategy']} at {row['share']:g}, seed {row['seed']}: {row['infeasible']}", err=True)
-    typer.echo(f"saved: {write_tables(folder, rows)}, {folder / 'comparison.json'}", err=True)
+    typer.echo("saved: " + ", ".join(map(str, [table, folder / "comparison.json", *reports])), err=True)
 
 
 def _names(text: str) -> list[str]:

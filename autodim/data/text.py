@@ -91,10 +91,11 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
     Raises:
         DataError: a type that has no text, or bytes that are not UTF-8.
     """
+    array = flat(array)  # cheaper than merging a dictionary per chunk
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     plain = not pa.types.is_dictionary(array.type)
-    encoded = flat(array.dictionary_encode() if plain else array)  # in this order no text is copied
+    encoded = array.dictionary_encode() if plain else array
     codes = encoded.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
     values = _strings(encoded.dictionary)
     gone = pc.or_(pc.is_null(values), pc.is_in(values, value_set=pa.array(missing, TEXT)))

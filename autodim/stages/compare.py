@@ -4,16 +4,18 @@ FOLDER/data/                      encoded once
 FOLDER/seed-K/pretrain/           trained once a seed
 FOLDER/seed-K/STRATEGY-SHARE/     one cell: prune, retrain, evaluate
 FOLDER/comparison.{json,csv,md}   the table
+FOLDER/report-SHARE.html          the first strategy's report, beside all others at that budget
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
+from autodim.dimension.allocation import Allocation
 from autodim.errors import BudgetError
 from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
@@ -27,17 +29,25 @@ from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
 
-BASELINES = ("sseds", "uniform", "random", "magnitude", "frequency_tiers", "power_rule", "fourth_root")
+
+@dataclass(frozen=True)
+class Grid:
+    """What is compared: every strategy at every budget share, over seeds."""
+
+    strategies: tuple[str, ...]
+    shares: tuple[float, ...]
+    seeds: tuple[int, ...]
 
 
-def compare(
-    config: Config,
-    folder: Path,
-    strategies: Sequence[str],
-    shares: Sequence[float],
-    seeds: Sequence[int],
-    progress: Progress,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Place:
+    """Where a comparison lives, and the finished run whose log and pretraining it may use."""
+
+    folder: Path
+    run: Path | None = None
+
+
+def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> list[dict[str, Any]]:
     """Run every cell that is not finished and gather the table.
 
     Every strategy gets the same data, the same pretrained model, the same retraining settings and early stopping; the
@@ -45,85 +55,85 @@ def compare(
 
     Returns:
         One row per strategy, share and seed, and one per seed for the uncut model: `strategy`, `share`, `seed`,
-        `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`; an
-        infeasible cell has `infeasible` with the reason instead of figures.
+        `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`;
+        an infeasible cell has `infeasible` with the reason instead of figures.
     """
     rows: list[dict[str, Any]] = []
-    with artifact.Lock(folder), StopFlag() as stop:
+    with artifact.Lock(place.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)
-        artifact.write_json(folder / "environment.json", environment())
-        base = Run(folder, config)
+        artifact.write_json(place.folder / "environment.json", environment())
+        base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
         log = prepare(base, session)
-        shared = {"prepare": base.stage("prepare")}
-        for seed in seeds:
-            seeded = config.model_copy(update={"seed": seed})
-            parent = Run(folder / f"seed-{seed}", seeded, shared)
+        for seed in grid.seeds:
+            parent = seed_run(base, place, seed)
             progress.line(f"seed {seed}")
             pretrain(parent, log, session)
-            for number, (share, strategy) in enumerate([(b, s) for b in shares for s in strategies]):
-                cell = seeded.model_copy(update={"prune": cell_prune(seeded, strategy, share)})
-                run = Run(
-                    parent.folder / f"{strategy}-{share:g}", cell, {**shared, "pretrain": parent.stage("pretrain")}
-                )
-                progress.line(f"seed {seed}: {strategy} at {share:.4g}")
-                try:
-                    allocation = prune(run, log, session)
-                except BudgetError as error:
-                    rows.append({"strategy": strategy, "share": share, "seed": seed, "infeasible": str(error)})
-                    continue
-                stop.check()
-                retrain(run, log, session)
-                stop.check()
-                results = evaluate(run, log, session)
-                rows.append(cell_row(run, strategy, share, seed, allocation.asked, allocation.spent, results))
-                if number == 0:
-                    rows.append(uncut_row(run, seed, results))
-                stop.check()
-        artifact.write_json(folder / "comparison.json", rows)
+            for share in grid.shares:
+                for strategy in grid.strategies:
+                    cell = cell_run(parent, strategy, share)
+                    progress.line(f"seed {seed}: {strategy} at {share:.4g}")
+                    try:
+                        allocation = prune(cell, log, session)
+                    except BudgetError as error:
+                        rows.append({"strategy": strategy, "share": share, "seed": seed, "infeasible": str(error)})
+                        continue
+                    stop.check()
+                    retrain(cell, log, session)
+                    stop.check()
+                    results = evaluate(cell, log, session)
+                    if not any(r["strategy"] == "uncut" and r["seed"] == seed for r in rows):
+                        rows.append(uncut_row(cell, results))
+                    rows.append(cell_row(cell, share, allocation, results))
+                    stop.check()
+        artifact.write_json(place.folder / "comparison.json", rows)
     return rows
 
 
-def cell_prune(config: Config, strategy: str, share: float) -> Any:
-    """The prune section of one cell."""
-    budget = BudgetConfig(unit=config.prune.budget.unit, share=share)
-    return config.prune.model_copy(update={"strategy": strategy, "budget": budget, "preset": None})
+def seed_run(base: Run, place: Place, seed: int) -> Run:
+    """The run that pretrains for a seed; a given run's own pretraining serves its own seed."""
+    config = base.config.model_copy(update={"seed": seed})
+    shared = {"prepare": base.stage("prepare")}
+    if place.run is not None and seed == base.config.seed:
+        shared["pretrain"] = place.run / "pretrain"
+    return Run(base.folder / f"seed-{seed}", config, shared)
 
 
-def cell_row(
-    run: Run, strategy: str, share: float, seed: int, asked: int, spent: int, results: dict[str, Any]
-) -> dict[str, Any]:
+def cell_run(parent: Run, strategy: str, share: float) -> Run:
+    """The run of one cell; log and pretraining are shared."""
+    budget = BudgetConfig(unit=parent.config.prune.budget.unit, share=share)
+    settings = parent.config.prune.model_copy(update={"strategy": strategy, "budget": budget, "preset": None})
+    config = parent.config.model_copy(update={"prune": settings})
+    shared = {name: parent.stage(name) for name in ("prepare", "pretrain")}
+    return Run(parent.folder / f"{strategy}-{share:g}", config, shared)
+
+
+def cell_row(run: Run, share: float, allocation: Allocation, results: dict[str, Any]) -> dict[str, Any]:
     """One finished cell."""
     models = {m["name"]: m for m in results["models"]}
-    small = models["retrained"]
     cut = models["cut"]["test"][0] if "cut" in models else {"auc": None, "logloss": None}
-    done = run.done("retrain")
     return {
-        "strategy": strategy,
+        "strategy": run.config.prune.strategy,
         "share": share,
-        "seed": seed,
-        "asked": asked,
-        "spent": spent,
-        **{k: small[k] for k in ("params", "train_bytes")},
-        **{k: small["test"][0][k] for k in ("auc", "logloss", "calibration")},
+        "asked": allocation.asked,
+        "spent": allocation.spent,
+        **_measured(run, "retrain", models["retrained"]),
         "cut_auc": cut["auc"],
         "cut_logloss": cut["logloss"],
-        "seconds": done.seconds if done else None,
     }
 
 
-def uncut_row(run: Run, seed: int, results: dict[str, Any]) -> dict[str, Any]:
+def uncut_row(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """The pretrained model, as the reference of all differences."""
     model = next(m for m in results["models"] if m["name"] == "uniform")
-    done = run.done("pretrain")
+    unknown = dict.fromkeys(("asked", "spent", "cut_auc", "cut_logloss"))
+    return {"strategy": "uncut", "share": 1.0, **unknown, **_measured(run, "pretrain", model)}
+
+
+def _measured(run: Run, stage: str, model: dict[str, Any]) -> dict[str, Any]:
+    done = run.done(stage)
     return {
-        "strategy": "uncut",
-        "share": 1.0,
-        "seed": seed,
-        "asked": None,
-        "spent": None,
+        "seed": run.config.seed,
         **{k: model[k] for k in ("params", "train_bytes")},
         **{k: model["test"][0][k] for k in ("auc", "logloss", "calibration")},
-        "cut_auc": None,
-        "cut_logloss": None,
         "seconds": done.seconds if done else None,
     }

@@ -14,9 +14,9 @@ from autodim.report.slots import slot_rows
 from autodim.stages.run import Run
 
 
-def write_report(run: Run, baselines: tuple[ResultRow, ...] = ()) -> Path:
-    """Draw RUN/report.html; needs a finished `evaluate`. One offline file, replaced atomically."""
-    path = run.folder / "report.html"
+def write_report(run: Run, baselines: tuple[ResultRow, ...] = (), path: Path | None = None) -> Path:
+    """Draw RUN/report.html (or another file); needs a finished `evaluate`. One offline file, replaced atomically."""
+    path = path or run.folder / "report.html"
     artifact.write_text(path, render(report_data(run, baselines)))
     return path
 

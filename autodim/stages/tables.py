@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from autodim import artifact
+from autodim.config.schema import Config
 from autodim.report.compare import ComparisonRow, SeedResult, compare, comparison_csv, comparison_markdown
+from autodim.report.data import ResultRow
+from autodim.stages.compare import Grid, Place, cell_run, seed_run
+from autodim.stages.report import write_report
+from autodim.stages.run import Run
+from autodim.stages.search import write_config
 
 
 def comparisons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[ComparisonRow, ...]]]:
@@ -32,6 +39,46 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     artifact.write_text(folder / "comparison.md", text + "\n")
     artifact.write_text(folder / "comparison.csv", "\n".join(comparison_csv(table) for _, table in tables))
     return folder / "comparison.md"
+
+
+def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """A report per budget: the first strategy's first seed, beside every other strategy's mean over the seeds.
+
+    A run that lent its pretraining gets the baselines into its own report too, where the budget is its own.
+    """
+    base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
+    written = []
+    for share, (_, compared) in zip(sorted(grid.shares, reverse=True), comparisons(rows), strict=False):
+        first = grid.strategies[0]
+        baselines = tuple(baseline(r) for r in compared if r.name not in ("uncut", first))
+        cell = cell_run(seed_run(base, place, grid.seeds[0]), first, share)
+        if cell.done("evaluate") is not None:
+            write_config(cell)
+            written.append(write_report(cell, baselines, place.folder / f"report-{share:g}.html"))
+        own = config.prune.budget.share
+        if place.run is not None and own == share:
+            mine = tuple(baseline(r) for r in compared if r.name not in ("uncut", config.prune.strategy))
+            artifact.write_json(place.run / "baselines.json", [asdict(b) for b in mine])
+            run = Run(place.run, config)
+            if run.done("evaluate") is not None:
+                written.append(write_report(run))
+    return written
+
+
+def baseline(row: ComparisonRow) -> ResultRow:
+    """A strategy's means and spread over seeds, as a report shows them."""
+    return ResultRow(
+        name=row.name,
+        role="baseline",
+        auc=row.auc.mean,
+        logloss=row.logloss.mean,
+        params=row.params.mean,
+        bytes=row.bytes.mean,
+        seconds=row.seconds.mean,
+        seeds=len(row.seeds),
+        auc_sd=row.auc.sd,
+        logloss_sd=row.logloss.sd,
+    )
 
 
 def _seed_result(row: dict[str, Any], name: str) -> SeedResult:

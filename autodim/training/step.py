@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from autodim.data.batch import Batch
 from autodim.embedding.tables import Lookup
+from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 
@@ -37,14 +38,20 @@ class Perturbation(Protocol):
     """Where a second pass is evaluated (sharpness-aware methods)."""
 
     def offsets(self, gradients: Gradients, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
-        """What to add to the leaves and then to the dense parameters; None leaves a tensor where it is."""
+        """What to add to the leaves and then to the dense parameters.
+
+        None leaves a tensor where it is, and its first gradient is the one that counts.
+        """
         ...
 
 
 class Clipper(Protocol):
-    """Bounds the `.grad` of tables (sparse, unique rows) and dense parameters in place."""
+    """Bounds the `.grad` of tables (sparse, unique rows) and dense parameters in place.
 
-    def clip(self, tables: Sequence[nn.Parameter], dense: Sequence[nn.Parameter]) -> None: ...
+    The lookup tells how often each row occurs in the batch (`lookup.groups[i].unique`, the rows of the sparse `.grad`).
+    """
+
+    def clip(self, tables: Sequence[nn.Parameter], dense: Sequence[nn.Parameter], lookup: Lookup) -> None: ...
 
 
 class Sum:
@@ -86,6 +93,7 @@ class Step:
         self.clippers = list(clippers)
         self.missing = missing
         self.bf16 = bf16
+        self.batch_norms = batch_norms(network)
         self.tables = network.tables.table_parameters()
         self.dense = [p for p in network.dense_parameters() if p.requires_grad]
 
@@ -110,7 +118,7 @@ class Step:
         for parameter, gradient in zip(self.dense, gradients[leaves:], strict=True):
             parameter.grad = gradient
         for clipper in self.clippers:
-            clipper.clip(self.tables, self.dense)
+            clipper.clip(self.tables, self.dense, lookup)
         for optimizer in self.optimizers:
             optimizer.step()
         for parameter in (*self.tables, *self.dense):
@@ -138,11 +146,14 @@ class Step:
                 leaf if o is None else (leaf.detach() + o).requires_grad_()
                 for leaf, o in zip(lookup.leaves, offsets[:count], strict=True)
             ]
-        losses = self._losses(lookup, batch, leaves)
-        targets = [*leaves, *self.dense]
-        second: Gradients = list(torch.autograd.grad(losses.sum(), targets, allow_unused=True))
+        with statistics_kept(self.batch_norms):
+            losses = self._losses(lookup, batch, leaves)
+        targets = [t for t, o in zip([*leaves, *self.dense], offsets, strict=True) if o is not None]
+        second = iter(torch.autograd.grad(losses.sum(), targets, allow_unused=True) if targets else ())
+        # a tensor that stayed where it was keeps its first gradient, and the second pass saves the work of its own
+        gradients = [g if o is None else next(second) for g, o in zip(gradients, offsets, strict=True)]
         with torch.no_grad():
             # restored from a copy and not by subtraction: the update starts from the very bits it had
             for (parameter, _), original in zip(moved, kept, strict=True):
                 parameter.copy_(original)
-        return second
+        return gradients

@@ -194,3 +194,15 @@ def test_frames(monkeypatch):
     assert [v for p in pieces for v in p.table["b"].to_pylist()] == ["x", None, "z"]
     with pytest.raises(DataError, match=r"'mixed'.*astype"):
         list(open_log(DataConfig(), Path(), ["mixed"], source=frame))
+
+
+def test_parser_steps_and_long_lines_lose_nothing(tmp_path, monkeypatch):
+    content = b"a,b\n" + b"".join(b"%d,x\n" % i + (b"short\n" if i % 100 == 7 else b"") for i in range(1000))
+    path = written(tmp_path, content + b'"' + b"y" * 5000 + b'",z\n')
+    whole = read(path, limit=10)
+    monkeypatch.setattr(csvfile, "PARSE_BYTES", 200)  # shorter than the last line
+    stepped = read(path, limit=10)
+    assert len(whole[0]) == 1001
+    assert whole[0][-1] == ("y" * 5000, "z")
+    assert (stepped[0], stepped[2]) == (whole[0], whole[2])
+    assert whole[2][8] == 11  # row "8" follows the header, rows 0..7 and one rejected line

@@ -1,0 +1,49 @@
+"""A comparison is one resumable job: shared pretraining, a table over seeds, reports, and an existing run's own."""
+
+import json
+
+from conftest import tiny_config
+
+from autodim import artifact
+from autodim.stages.compare import Grid, Place, compare
+from autodim.stages.search import search
+from autodim.stages.tables import comparisons, write_reports, write_tables
+from autodim.training.progress import Progress
+
+QUIET = Progress("quiet")
+
+
+def test_a_comparison_over_seeds(tiny_log, tmp_path, capsys):
+    config = tiny_config(tiny_log, tmp_path / "unused", "pretrain.epochs=2", "retrain.epochs=1")
+    grid = Grid(("sseds", "uniform", "random"), (0.5, 0.05), (0, 1))
+    place = Place(tmp_path / "cmp")
+    rows = compare(config, place, grid, QUIET)
+    cells = [r for r in rows if r["strategy"] != "uncut"]
+    assert len(cells) == 12 and len(rows) == 14
+    infeasible = [r for r in cells if "infeasible" in r]
+    assert {(r["strategy"], r["share"]) for r in infeasible} == {("uniform", 0.05)}
+    assert all(r["spent"] <= r["asked"] for r in cells if "spent" in r)
+    titles = [t for t, _ in comparisons(rows)]
+    assert titles == ["budget 0.5 of the uniform model", "budget 0.05 of the uniform model"]
+    assert "| sseds |" in write_tables(place.folder, rows).read_text()
+    reports = write_reports(config, place, grid, rows)
+    assert "random" in reports[0].read_text()
+    # again: nothing is trained, the same table
+    trained = {p: p.stat().st_mtime_ns for p in place.folder.rglob("*.safetensors")}
+    assert compare(config, place, grid, Progress("plain")) == rows
+    assert trained == {p: p.stat().st_mtime_ns for p in place.folder.rglob("*.safetensors")}
+    assert "up to date" in capsys.readouterr().err
+    assert json.loads((place.folder / "comparison.json").read_text()) == rows
+
+
+def test_a_finished_run_lends_its_pretraining_and_gets_the_baselines(tiny_log, tmp_path):
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=2", "retrain.epochs=1")
+    run = search(config, QUIET)
+    before = artifact.fingerprint(run.folder / "pretrain" / "model")
+    place = Place(run.folder / "compare", run.folder)
+    grid = Grid(("uniform", "magnitude"), (0.4,), (0,))
+    rows = compare(config, place, grid, QUIET)
+    assert not (place.folder / "seed-0" / "pretrain").exists()
+    assert artifact.fingerprint(run.folder / "pretrain" / "model") == before
+    write_reports(config, place, grid, rows)
+    assert "magnitude" in (run.folder / "report.html").read_text()
