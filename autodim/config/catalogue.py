@@ -47,6 +47,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "strategies": {
         "sseds": "one pass of gradients scores every dimension of every slot, the best are kept; the default",
+        "spectral": "one pass finds each table's best basis for the loss and keeps its best dimensions",
+        "spectral_uniform": "the basis of `spectral`, one width for all slots",
         "magnitude": "keeps the dimensions with the largest weights",
         "random": "keeps dimensions by lot: what any score has to beat",
         "uniform": "one width for all slots: the baseline that often wins",

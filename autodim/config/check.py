@@ -54,6 +54,8 @@ def _prune(config: Config) -> Iterator[Problem]:
         if prune.strategy != strategy and given(prune, name):
             why = f"prune.strategy: {prune.strategy}, only with {strategy}"
             yield idle(("prune", name), why, ("prune", "strategy"))
+    if config.retrain.mode == "none" and given(config.retrain, "distill"):
+        yield idle(("retrain", "distill"), "retrain.mode: none, nothing is trained", ("retrain", "mode"))
 
 
 def _limits(config: Config) -> Iterator[Problem]:

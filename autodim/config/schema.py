@@ -185,7 +185,16 @@ class PruneConfig(Section):
     """Score and allocate."""
 
     strategy: Literal[
-        "sseds", "magnitude", "random", "uniform", "frequency_tiers", "power_rule", "fourth_root", "manual"
+        "sseds",
+        "spectral",
+        "spectral_uniform",
+        "magnitude",
+        "random",
+        "uniform",
+        "frequency_tiers",
+        "power_rule",
+        "fourth_root",
+        "manual",
     ] = "sseds"
     preset: Literal["paper"] | None = Field(
         None, description="paper: every choice that SSEDS leaves open as the paper reads (dims, raw global ranking)"
@@ -201,6 +210,12 @@ class PruneConfig(Section):
         "drop", description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean"
     )
     slots: dict[str, SlotLimits] = Field(default_factory=dict, description="limits per slot")
+    curvature: Literal["gauss_newton", "fisher"] = Field(
+        "gauss_newton", description="spectral: how the loss bends by a slot's vector; fisher: from squared gradients"
+    )
+    ridge: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-6, description="spectral: added to the curvature's diagonal, as a share of its mean eigenvalue"
+    )
     alpha: Annotated[float, Field(gt=0, le=2)] = Field(0.3, description="power_rule: temperature")
     ladder: tuple[Positive, ...] = Field((1, 4, 8, 16, 32, 64), description="frequency_tiers: the widths")
     widths: str | None = Field(None, description="manual: a widths file")
@@ -214,6 +229,9 @@ class RetrainConfig(TrainConfig):
         "warm",
         description="warm: kept columns and upper layers, first loss equals the cut model's; warm_cold_first: the same "
         "with a fresh first dense layer (SSEDS paper); cold: fresh weights; none: the cut model as it is",
+    )
+    distill: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of the uncut model's probabilities in the labels that are learnt (0: the labels alone)"
     )
 
 

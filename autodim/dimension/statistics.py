@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
+from autodim.dimension.factor import factorise, worth
 from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, spearman
 
@@ -22,14 +24,23 @@ class Statistics:
         magnitude: per table D squared norms of the columns, ||V_:j||^2.
         halves: `scores` from two disjoint halves of the scored batches, or None.
         rows: examples scored.
-        extra: room for strategies with statistics of their own, by their name.
+        extra: room for strategies with statistics of their own, by their name: `spectral` (slot -> Moments), and
+            `spectral_halves`, two of them from disjoint halves.
     """
 
     scores: Mapping[str, Floats] = field(default_factory=dict)
     magnitude: Mapping[str, Floats] = field(default_factory=dict)
     halves: tuple[Mapping[str, Floats], Mapping[str, Floats]] | None = None
     rows: int = 0
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def half(self, number: int) -> Statistics:
+        """The statistics of one half of the rows (magnitudes are of the weights, and stay)."""
+        assert self.halves is not None
+        extra = dict(self.extra)
+        if "spectral_halves" in extra:
+            extra["spectral"] = extra["spectral_halves"][number]
+        return replace(self, scores=self.halves[number], extra=extra)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class Stability:
     """How much of an allocation is noise (METHODS 1.4).
 
     Attributes:
-        spearman: rank correlation of |g| between two halves of the scored rows, -1 to 1; None if undefined.
+        spearman: rank correlation of |g| between two halves of the scored rows, -1 to 1; None if undefined. For
+            spectral strategies of what each dimension of the cut is worth by either half.
         width_difference: mean |d_i - d_i'| over tables, between the allocations of the two halves.
     """
 
@@ -57,11 +69,22 @@ def stability(
     """
     if statistics.halves is None or not problem.limits:
         return None
-    first, second = statistics.halves
     tables = list(problem.limits)
-    both = (np.abs(np.concatenate([half[t] for t in tables])) for half in (first, second))
-    one, other = (
-        {e.table: e.width for e in strategy(problem, budget, replace(statistics, scores=half)).entries}
-        for half in (first, second)
+    found = [strategy(problem, budget, statistics.half(k)) for k in (0, 1)]
+    one, other = ({e.table: e.width for e in a.entries} for a in found)
+    if found[0].strategy in ("spectral", "spectral_uniform") and "spectral_halves" in statistics.extra:
+        scores = [_worths(problem, statistics, k) for k in (0, 1)]
+    else:
+        scores = [np.abs(np.concatenate([half[t] for t in tables])) for half in statistics.halves]
+    return Stability(spearman(*scores), float(np.mean([abs(one[t] - other[t]) for t in tables])))
+
+
+def _worths(problem: Problem, statistics: Statistics, half: int) -> Floats:
+    """What the dimensions of the cut from all rows are worth by half of them."""
+    everything, part = statistics.extra["spectral"], statistics.extra["spectral_halves"][half]
+    return np.concatenate(
+        [
+            worth(factorise({s: everything[s] for s in c.slots}, problem.settings.ridge), {s: part[s] for s in c.slots})
+            for c in problem.limits.values()
+        ]
     )
-    return Stability(spearman(*both), float(np.mean([abs(one[t] - other[t]) for t in tables])))

@@ -293,6 +293,10 @@ class Tables(nn.Module):
         """What receives sparse gradients: tables and first-order weights."""
         return [p for g in self.groups for p in (g.weight, g.linear) if p is not None]  # type: ignore[misc]
 
+    def linear_parameters(self) -> list[nn.Parameter]:
+        """The first-order weights among them: reported, never cut."""
+        return [g.linear for g in self.groups if g.linear is not None]  # type: ignore[misc]
+
     def dense_parameters(self) -> list[nn.Parameter]:
         """What receives dense gradients: projections and biases."""
         found = [g.projection for g in self.groups if g.projection is not None]

@@ -44,7 +44,9 @@ def build_table_optimizer(config: TableOptimizerConfig, params: Iterable[nn.Para
     """
     from autodim.optim.methods import TABLE_OPTIMIZERS
 
-    return TABLE_OPTIMIZERS[config.name]([{"params": list(params)}], lr=config.lr, l2=config.l2)
+    # a group for each table: `l2_scale` is per row, so it differs between tables
+    groups = [{"params": [p]} for p in params] or [{"params": []}]
+    return TABLE_OPTIMIZERS[config.name](groups, lr=config.lr, l2=config.l2)
 
 
 def build_dense_optimizer(config: DenseOptimizerConfig, params: Iterable[nn.Parameter]) -> Optimizer:

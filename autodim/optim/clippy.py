@@ -286,9 +286,11 @@ class ClippyAdam(Clippy):
         steps = torch.stack([s["steps"] for s in states]) + known
         for state, count in zip(states, steps.unbind(), strict=True):
             state["steps"] = count
-        steps = steps.clamp_min(1.0)  # a first step that was skipped has no moments, and 0 / 0 is no direction
-        correct1 = (1 - beta1**steps).unbind()
-        correct2 = (1 - beta2**steps).sqrt_().unbind()
+        # at least 1: a first step that was skipped has no moments, and 0 / 0 is no direction; float64: 1 - .999 in
+        # float32 is wrong by 5e-5
+        exact = steps.double().clamp_min(1.0)
+        correct1 = (1 - beta1**exact).to(steps.dtype).unbind()
+        correct2 = (1 - beta2**exact).sqrt().to(steps.dtype).unbind()
         roots = torch._foreach_sqrt([s["exp_avg_sq"] for s in states])
         directions = []
         for state, root, c1, c2 in zip(states, roots, correct1, correct2, strict=True):

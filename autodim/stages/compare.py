@@ -25,6 +25,7 @@ from autodim.stages.prune import prune
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.session import Session
+from autodim.stages.truth import truth_spearman
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
@@ -55,8 +56,8 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
 
     Returns:
         One row per strategy, share and seed, and one per seed for the uncut model: `strategy`, `share`, `seed`,
-        `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`;
-        an infeasible cell has `infeasible` with the reason instead of figures.
+        `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`,
+        and `truth_spearman` (found against true widths) on a planted log; an infeasible cell has `infeasible` with the reason instead of figures.
     """
     rows: list[dict[str, Any]] = []
     with artifact.Lock(place.folder), StopFlag() as stop:
@@ -119,13 +120,14 @@ def cell_row(run: Run, share: float, allocation: Allocation, results: dict[str, 
         **_measured(run, "retrain", models["retrained"]),
         "cut_auc": cut["auc"],
         "cut_logloss": cut["logloss"],
+        "truth_spearman": truth_spearman(run, allocation),
     }
 
 
 def uncut_row(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """The pretrained model, as the reference of all differences."""
     model = next(m for m in results["models"] if m["name"] == "uniform")
-    unknown = dict.fromkeys(("asked", "spent", "cut_auc", "cut_logloss"))
+    unknown = dict.fromkeys(("asked", "spent", "cut_auc", "cut_logloss", "truth_spearman"))
     return {"strategy": "uncut", "share": 1.0, **unknown, **_measured(run, "pretrain", model)}
 
 

@@ -57,7 +57,7 @@ def _measure(run: Run, name: str, folder: Path, log: EncodedLog, device: torch.d
     network, about = load_network(folder, device)
     layout = network.tables.layout
     row: dict[str, Any] = {"name": name, "common": layout.common, **sizes(run, layout)}
-    row["linear_params"] = sum(p.numel() for p in network.tables.table_parameters() if p.shape[1] == 1)
+    row["linear_params"] = sum(p.numel() for p in network.tables.linear_parameters())
     row["dense_params"] = sum(p.numel() for p in network.model.parameters())
     row["steps"] = about.get("steps", 0)
     for part in ("valid", "test"):

@@ -76,7 +76,7 @@ def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device)
     layout = uniform_layout(log.slots, log.tables, config.model.width)
     network = build_log_network(config.model, layout, log, 0).to(device)
     bf16 = use_bf16(config.pretrain.bf16, device)
-    step = Step(network, build_optimizers(network, config.pretrain), missing=True, bf16=bf16)
+    step = Step(network, build_optimizers(network, config.pretrain, log), missing=True, bf16=bf16)
     size = min(config.pretrain.batch, len(train))
     began = 0.0
     for number in range(STEPS):

@@ -10,6 +10,7 @@ from autodim import artifact
 from autodim.config.schema import ModelConfig, TrainConfig
 from autodim.data.columns import EncodedLog
 from autodim.embedding.layout import Layout, uniform_layout
+from autodim.embedding.tables import Tables
 from autodim.errors import DataError
 from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.stages.model_folder import build_network, save_network
@@ -17,6 +18,7 @@ from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.checkpoints import Checkpoints
 from autodim.training.device import use_bf16
+from autodim.training.distill import distilled
 from autodim.training.loop import FitResult, Training
 from autodim.training.network import Network
 from autodim.training.seeds import derive
@@ -62,9 +64,14 @@ def train_network(
     seed: int,
     folder: Path,
     session: Session,
+    teacher: tuple[Network, float] | None = None,
 ) -> FitResult:
     """Train a network on a log with the optimizers that the config names; checkpoints in the folder, which is
-    named after the stage."""
+    named after the stage.
+
+    Args:
+        teacher: the uncut network and the share of its probabilities in the training labels.
+    """
     train, valid = log.part("train"), log.part("valid")
     for name, part in (("train", train), ("valid", valid)):
         if len(part) == 0:
@@ -73,25 +80,48 @@ def train_network(
     network.to(device)
     step = Step(
         network,
-        build_optimizers(network, config),
+        build_optimizers(network, config, log),
         missing=bool(torch.isnan(train.labels).any()),
         bf16=use_bf16(config.bf16, device),
     )
     if device.type == "cuda":
         train, valid = train.to(device), valid.to(device)
+    if teacher is not None:
+        train = distilled(train, teacher[0].to(device), teacher[1], device)
     training = Training(network, step, (train, valid), config, seed, folder / "checkpoints")
     return training.run(session.progress, folder.name, session.stop)
 
 
-def build_optimizers(network: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(network: Network, config: TrainConfig, log: EncodedLog) -> list[torch.optim.Optimizer]:
     """The tables' and the dense parameters' optimizers; either is left out where it has nothing to update."""
     optimizers: list[torch.optim.Optimizer] = []
     tables, dense = network.tables.table_parameters(), network.dense_parameters()
     if tables:
-        optimizers.append(build_table_optimizer(config.optimizer.tables, tables))
+        optimizer = build_table_optimizer(config.optimizer.tables, tables)
+        if config.optimizer.tables.l2:
+            scales = l2_scales(network.tables, log, config.batch)
+            for group, scale in zip(optimizer.param_groups, scales, strict=True):
+                group["l2_scale"] = scale
+        optimizers.append(optimizer)
     if dense:
         optimizers.append(build_dense_optimizer(config.optimizer.dense, dense))
     return optimizers
+
+
+def l2_scales(tables: Tables, log: EncodedLog, batch: int) -> list[torch.Tensor]:
+    """Per table tensor the factors (n) that make a lazy L2 penalty equal a dense one in expectation: 1 / P(row in batch).
+
+    The probability is that of a row with `c` occurrences among N training rows, `1 - exp(-c batch / N)`; rows that never
+    occur are never touched.
+    """
+    rows = len(log.part("train"))
+    scales = []
+    for group in tables.groups:
+        counts = torch.cat([log.counts(b.table)[b.start : b.stop] for b in group.blocks])  # type: ignore[union-attr]
+        probability = -torch.expm1(-counts.double() * batch / rows)
+        scale = torch.where(counts > 0, 1 / probability.clamp(min=1e-12), 1.0).float().to(tables.restore.device)
+        scales += [scale] * sum(p is not None for p in (group.weight, group.linear))
+    return scales
 
 
 def finish(

@@ -13,7 +13,9 @@ from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import resolve
+from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
+from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import CostModel, uniform_layout
@@ -47,7 +49,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
     with run.working("prune", inputs) as folder:
         network, about = load_network(run.need("pretrain") / "model", session.device)
-        statistics, means = cached_score(run, network, log, session)
+        statistics, _ = cached_score(run, network, log, session)
         problem = problem_of(config, log, source)
         budget = resolve(settings.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         strategy = STRATEGIES[settings.strategy]
@@ -55,10 +57,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         stable = stability(strategy, problem, budget, statistics)
         if stable is not None:
             artifact.write_json(folder / "stability.json", asdict(stable))
-        layout = allocation.layout(log.slots, log.tables)
         if allocation.common == network.tables.layout.common:
-            counts = {t.name: log.counts(t.name) for t in log.tables}
-            cut = cut_network(network, allocation, layout, means, counts)
+            cut = cut_for(run, network, allocation, log, session)
             extra = {"cut_from": source}
             save_network(folder / "model", cut, config.model, about["numeric"], about["labels"], extra)
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
@@ -68,6 +68,28 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         f"({allocation.spent / max(allocation.uniform, 1):.2%} of the uniform model)"
     )
     return allocation
+
+
+def cut_for(run: Run, network: Network, allocation: Allocation, log: EncodedLog, session: Session) -> Network:
+    """The network cut to an allocation, always the same for the same trained model; it reads the cached statistics."""
+    layout = allocation.layout(log.slots, log.tables)
+    statistics, means = None, {}
+    if any(b.bias for b in layout.blocks):
+        statistics, means = cached_score(run, network, log, session)
+    counts = {t.name: log.counts(t.name) for t in log.tables}
+    return cut_network(network, allocation, layout, means, counts, table_factors(run.config, allocation, statistics))
+
+
+def table_factors(config: Config, allocation: Allocation, statistics: Statistics | None) -> dict[str, Factors]:
+    """Factors of the tables that an allocation cuts spectrally."""
+    if statistics is None:
+        return {}
+    moments = statistics.extra["spectral"]
+    return {
+        e.table: factorise({s: moments[s] for s in e.slots}, config.prune.ridge)
+        for e in allocation.entries
+        if e.projected and e.bias
+    }
 
 
 def cost_model(config: Config) -> CostModel:
@@ -102,10 +124,18 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
         The statistics, and the mean vector of each slot.
     """
     settings = run.config.prune
-    key = artifact.digest({"model": run_result(run, "pretrain"), "on": settings.on, "rows": settings.rows})[:16]
+    key = artifact.digest(
+        {
+            "format": 2,
+            "model": run_result(run, "pretrain"),
+            "on": settings.on,
+            "rows": settings.rows,
+            "curvature": settings.curvature,
+        }
+    )[:16]
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
-        found = score(network, log.part(settings.on), session, settings.rows)
+        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature)
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)
             artifact.write_json(
@@ -115,7 +145,8 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
 
 
 def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, dict[str, Tensor]]:
-    """Statistics from the tensors that `score` returns: `g/`, `half0/`, `half1/`, `magnitude/` TABLE, `mean/` SLOT."""
+    """Statistics from the tensors that `score` returns: `g/`, `half0/`, `half1/`, `magnitude/` TABLE, `mean/` SLOT, and
+    those of `dimension.spectral`."""
 
     def named(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -124,4 +155,8 @@ def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, di
         return {k: v.numpy() for k, v in named(prefix).items()}
 
     halves = (arrays("half0/"), arrays("half1/"))
-    return Statistics(arrays("g/"), arrays("magnitude/"), halves, rows), named("mean/")
+    everything, first, second = from_tensors(tensors)
+    extra: dict[str, object] = {"spectral": everything}
+    if first:
+        extra["spectral_halves"] = (first, second)
+    return Statistics(arrays("g/"), arrays("magnitude/"), halves, rows, extra), named("mean/")

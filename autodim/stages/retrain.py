@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from autodim import artifact
 from autodim.config.schema import ModelConfig
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
-from autodim.stages.cut import cut_network
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
-from autodim.stages.prune import cached_score, cost_model
+from autodim.stages.prune import cost_model, cut_for
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.network import Network
@@ -42,7 +39,7 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
     inputs = artifact.digest(
         {
             "data": run_result(run, "prepare"),
-            "pretrain": run_result(run, "pretrain") if warm else None,
+            "pretrain": run_result(run, "pretrain") if warm or config.retrain.distill else None,
             "allocation": allocation.to_yaml(),
             "model": config.model.model_dump(mode="json"),
             "retrain": config.retrain.model_dump(mode="json"),
@@ -61,7 +58,10 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
             save_network(folder / "model", network, config.model, about["numeric"], about["labels"], {"steps": 0})
             session.progress.line("retrain: none; the cut model is kept as it is")
             return
-        trained = train_network(network, log, config.retrain, seed, folder, session)
+        teacher = None
+        if config.retrain.distill:
+            teacher = load_network(run.need("pretrain") / "model", session.device)[0], config.retrain.distill
+        trained = train_network(network, log, config.retrain, seed, folder, session, teacher)
         finish(folder, network, model_of(config.model, allocation), log, trained)
     session.progress.line(summary("retrain", trained))
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
@@ -86,15 +86,11 @@ def start_network(
 ) -> Network:
     """The network that a retrain begins with: cut from the trained one, or fresh."""
     config = run.config
-    layout = allocation.layout(log.slots, log.tables)
     if not warm:
+        layout = allocation.layout(log.slots, log.tables)
         return build_log_network(model_of(config.model, allocation), layout, log, seed)
     network, _ = load_network(run.need("pretrain") / "model", session.device)
-    means: dict[str, torch.Tensor] = {}
-    if any(b.bias for b in layout.blocks):
-        _, means = cached_score(run, network, log, session)
-    counts = {t.name: log.counts(t.name) for t in log.tables}
-    cut = cut_network(network, allocation, layout, means, counts)
+    cut = cut_for(run, network, allocation, log, session)
     if config.retrain.mode == "warm_cold_first":
         cut.model.reset_first(generator(seed, "first"))  # type: ignore[operator]
     return cut

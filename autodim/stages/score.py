@@ -1,19 +1,26 @@
-"""The scoring pass: one forward and backward over held-out rows with frozen weights; the saliency of each slot."""
+"""The scoring pass: one forward and backward over held-out rows with frozen weights; the saliency of each slot and the
+statistics of its spectral cuts."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from autodim.data.columns import Columns
 from autodim.dimension.saliency import Saliency
+from autodim.dimension.spectral import Curvature, Spectral, logit_terms, to_tensors
 from autodim.stages.session import Session
 from autodim.training.loop import CHUNK
 from autodim.training.network import Network
 
 
-def score(network: Network, columns: Columns, session: Session, rows: int | None = None) -> dict[str, Tensor]:
+def score(
+    network: Network,
+    columns: Columns,
+    session: Session,
+    rows: int | None = None,
+    curvature: Curvature = "gauss_newton",
+) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
     The loss is the sum of the cross-entropies of the batch's rows (missing labels left out), so that batches weigh by
@@ -22,15 +29,19 @@ def score(network: Network, columns: Columns, session: Session, rows: int | None
     Args:
         columns: the rows to score on; held out unless the user says otherwise.
         rows: at most so many, evenly spread.
+        curvature: that of the spectral statistics.
 
     Returns:
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
-        of the rows, `magnitude/TABLE` the squared norm of each column; and `mean/SLOT`, the mean vector, float32.
+        of the rows, `magnitude/TABLE` the squared norm of each column; `mean/SLOT`, the mean vector, float32; and what
+        `dimension.spectral.from_tensors` reads.
 
-    Cost: one training step's forward and backward over the rows, without weight gradients and without an update.
+    Cost: one training step's forward and (a task) backward over the rows, without weight gradients and without an
+    update; and S products of D x D a row in float64.
     """
     layout = network.tables.layout
     saliency = Saliency([s.name for s in layout.slots])
+    spectral = Spectral([s.name for s in layout.slots], curvature)
     total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=session.device)
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
@@ -45,11 +56,17 @@ def score(network: Network, columns: Columns, session: Session, rows: int | None
         batch = columns.batch(slice(start, stop) if index is None else index[start:stop], session.device)
         lookup = network.tables.lookup(batch, learn=True)
         logits = network.logits(lookup, batch)
-        known = ~batch.labels.isnan()
-        losses = F.binary_cross_entropy_with_logits(logits, batch.labels.nan_to_num(), reduction="none")
+        residual, weight = logit_terms(logits, batch.labels, curvature)  # B x T
         vectors = lookup.leaves[0]  # B x S x D: a uniform network has one group
-        (gradients,) = torch.autograd.grad(torch.where(known, losses, 0.0).sum(), [vectors])
-        saliency.add(vectors.detach(), gradients)
+        # the gradient of each logit by its own vectors; that of the cross-entropy is (p - y) times it
+        jacobian = torch.stack(
+            [
+                torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
+                for task, column in enumerate(logits.unbind(1))
+            ]
+        )  # T x B x S x D
+        saliency.add(vectors.detach(), torch.einsum("tbsd,bt->bsd", jacobian, residual.to(jacobian.dtype)))
+        spectral.add(vectors.detach(), jacobian, residual, weight)
         total += vectors.detach().sum(0, dtype=torch.float64)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):
@@ -64,4 +81,4 @@ def score(network: Network, columns: Columns, session: Session, rows: int | None
         found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
     for slot, mean in zip(layout.slots, total / max(count, 1), strict=True):
         found[f"mean/{slot.name}"] = mean.float()
-    return found
+    return found | to_tensors(spectral)

@@ -36,9 +36,26 @@ def write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Save FOLDER/comparison.md and .csv; returns the first."""
     tables = comparisons(rows)
     text = "\n\n".join(f"### {title}\n\n{comparison_markdown(table)}" for title, table in tables)
-    artifact.write_text(folder / "comparison.md", text + "\n")
+    artifact.write_text(folder / "comparison.md", text + truth_table(rows) + "\n")
     artifact.write_text(folder / "comparison.csv", "\n".join(comparison_csv(table) for _, table in tables))
     return folder / "comparison.md"
+
+
+def truth_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: how the found widths correlate with a planted log's true ones; empty for other logs."""
+    known = [r for r in rows if r.get("truth_spearman") is not None]
+    if not known:
+        return ""
+    lines = [
+        "\n\n### Spearman of found and true widths\n",
+        "| model | share | mean | per seed |",
+        "|---|---:|---:|---|",
+    ]
+    for name, share in dict.fromkeys((r["strategy"], r["share"]) for r in known):
+        values = [r["truth_spearman"] for r in known if (r["strategy"], r["share"]) == (name, share)]
+        each = ", ".join(f"{v:.2f}" for v in values)
+        lines.append(f"| {name} | {share:g} | {sum(values) / len(values):.2f} | {each} |")
+    return "\n".join(lines) + "\n"
 
 
 def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Path]:

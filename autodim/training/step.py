@@ -40,7 +40,8 @@ class Perturbation(Protocol):
     def offsets(self, gradients: Gradients, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
         """What to add to the leaves and then to the dense parameters.
 
-        None leaves a tensor where it is, and its first gradient is the one that counts.
+        None leaves a tensor where it is, and its first gradient is the one that counts. The others are fresh tensors
+        that the step uses up.
         """
         ...
 
@@ -143,7 +144,7 @@ class Step:
                 parameter.add_(offset)
             # the sum is a new leaf, so the second pass's gradient arrives at the perturbed vectors
             leaves = [
-                leaf if o is None else (leaf.detach() + o).requires_grad_()
+                leaf if o is None else o.add_(leaf.detach()).requires_grad_()
                 for leaf, o in zip(lookup.leaves, offsets[:count], strict=True)
             ]
         with statistics_kept(self.batch_norms):

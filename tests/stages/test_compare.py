@@ -47,3 +47,32 @@ def test_a_finished_run_lends_its_pretraining_and_gets_the_baselines(tiny_log, t
     assert artifact.fingerprint(run.folder / "pretrain" / "model") == before
     write_reports(config, place, grid, rows)
     assert "magnitude" in (run.folder / "report.html").read_text()
+
+
+def test_on_a_planted_log_the_true_widths_are_the_judge(tmp_path):
+    from autodim.config.reader import load_config
+    from autodim.stages.prepare import prepare
+    from autodim.stages.run import Run
+    from autodim.stages.session import Session
+    from autodim.stages.truth import true_widths
+
+    text = f"""
+run: {tmp_path / "run"}
+threads: 1
+data: {{log: planted, options: {{rows: 4000, slots: 6, width: 8, seed: 1}}}}
+model: {{name: fm, width: 8}}
+pretrain: {{batch: 256, epochs: 1}}
+prune: {{budget: {{unit: dims, share: 0.5}}}}
+retrain: {{batch: 256, epochs: 1}}
+"""
+    config = load_config(text, (), "planted").config
+    place = Place(tmp_path / "cmp")
+    rows = compare(config, place, Grid(("sseds", "uniform"), (0.5,), (0,)), QUIET)
+    found = {r["strategy"]: r["truth_spearman"] for r in rows}
+    assert found["uncut"] is None and found["uniform"] is None and -1 <= found["sseds"] <= 1
+    assert "| sseds | 0.5 |" in write_tables(place.folder, rows).read_text()
+    import torch
+
+    base = Run(place.folder, config)
+    prepare(base, Session(torch.device("cpu")))
+    assert set(true_widths(base).values()) <= {0, 1, 2, 4, 8}

@@ -88,7 +88,8 @@ def test_thirty_moments_over_the_whole_road(tiny_log, tmp_path, number):
 
 def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(tiny_log, tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text(to_yaml(tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=400", "pretrain.patience=10000")))
+    endless = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=400", "pretrain.patience=10000")
+    config.write_text(to_yaml(endless))
     process = start(config)
     # a checkpoint tells that training has begun
     deadline = time.monotonic() + 120

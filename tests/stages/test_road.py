@@ -25,6 +25,12 @@ def run(tiny_log, tmp_path_factory):
     return search(tiny_config(tiny_log, tmp_path_factory.mktemp("runs") / "run"), QUIET)
 
 
+def changed(config, section, **values):
+    """The config with some values of a section changed."""
+    found = config.model_dump()
+    return type(config).model_validate({**found, section: {**found[section], **values}})
+
+
 def whole_valid(run):
     part = open_log(run).part("valid")
     return part.batch(slice(0, len(part)))
@@ -41,20 +47,16 @@ def test_the_road_leaves_what_it_promises(run):
     assert small["params"] == cut["params"] == allocation.spent <= allocation.asked == int(0.4 * uniform["params"])
     # what was spent is what the saved tensors hold
     network, _ = load_network(run.stage("retrain") / "model")
-    tables = sum(p.numel() for p in network.tables.table_parameters() if p.shape[1] > 1 or not network.model.uses_linear)
-    tables += sum(p.numel() for p in network.tables.dense_parameters())
-    ones = sum(b.rows for b in network.tables.layout.blocks if b.width == 1)
-    assert tables + ones == allocation.spent
+    tables = network.tables
+    stored = sum(p.numel() for p in (*tables.table_parameters(), *tables.dense_parameters()))
+    assert stored - sum(p.numel() for p in tables.linear_parameters()) == allocation.spent
 
 
 def test_work_that_is_done_is_skipped_and_another_budget_keeps_the_pretraining(run, capsys):
     before = {p: p.stat().st_mtime_ns for p in (run.folder / "pretrain").rglob("*.safetensors")}
     search(run.config, Progress("plain"))
     assert capsys.readouterr().err.count("up to date") == 5
-    other = run.config.model_copy(
-        update={"prune": run.config.prune.model_copy(update={"budget": {"unit": "params", "share": 0.3}})}
-    )
-    other = type(run.config).model_validate(other.model_dump())
+    other = changed(run.config, "prune", budget={"unit": "params", "share": 0.3})
     search(other, QUIET)
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert (run.folder / "previous" / "prune-1").is_dir()
@@ -87,7 +89,7 @@ def test_a_warm_start_begins_at_the_cut_models_loss(run, tmp_path):
     batch = whole_valid(run)
     network.eval(), cut.eval()
     first, expected = (task_losses(n(batch), batch.labels) for n in (network, cut))
-    assert float(first) == pytest.approx(float(expected), abs=1e-6)
+    assert first.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_full_widths_are_the_uniform_model(run):
@@ -112,8 +114,7 @@ def test_full_widths_are_the_uniform_model(run):
 
 @pytest.mark.parametrize("mode", ["warm_cold_first", "cold", "none"])
 def test_other_retrain_modes(run, tmp_path, mode):
-    config = run.config.model_copy(update={"run": str(run.folder)})
-    config = type(config).model_validate({**config.model_dump(), "retrain": {**config.retrain.model_dump(), "mode": mode}})
+    config = changed(run.config, "retrain", mode=mode)
     search(config, QUIET)
     results = artifact.read_json(run.folder / "evaluate" / "results.json")
     small = results["models"][-1]
@@ -160,9 +161,7 @@ def test_every_strategy_walks_the_road(tiny_log, tmp_path, overrides):
 
 
 def test_an_infeasible_budget_is_named_before_anything_is_lost(run):
-    config = type(run.config).model_validate(
-        {**run.config.model_dump(), "prune": {"budget": {"unit": "params", "amount": 3}, "min_dim": 2}}
-    )
+    config = changed(run.config, "prune", budget={"unit": "params", "amount": 3}, min_dim=2)
     with pytest.raises(BudgetError, match="smallest"):
         search(config, QUIET)
     search(run.config, QUIET)
@@ -188,7 +187,11 @@ def test_five_lines_of_python(tmp_path):
         slots=["user", "item", "place"],
         budget="50% params",
         run=tmp_path / "run",
-        settings={"model": {"width": 4, "hidden": [8]}, "pretrain": {"batch": 128, "epochs": 1}, "retrain": {"epochs": 1}},
+        settings={
+            "model": {"width": 4, "hidden": [8]},
+            "pretrain": {"batch": 128, "epochs": 1},
+            "retrain": {"batch": 128, "epochs": 1},
+        },
         quiet=True,
     )
     assert list(result.widths.slot) == ["user", "item", "place"]
@@ -208,5 +211,5 @@ def test_damage_is_found_and_named(tiny_log, tmp_path):
     data = bytearray(path.read_bytes())
     data[-5] ^= 4
     path.write_bytes(data)
-    with pytest.raises(RunError, match="network.safetensors"):
+    with pytest.raises(RunError, match=r"network\.safetensors"):
         autodim.open_run(finished.folder).predict(tiny_frame(5))

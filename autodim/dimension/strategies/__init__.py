@@ -4,7 +4,8 @@ Each is a function `(problem, budget, statistics) -> Allocation`: the problem ho
 settings; statistics what is known of the trained model (None where nothing is). None exceeds the budget, none depends
 on the order of the slots, all are deterministic.
 
-Which to pick: `sseds` scores every dimension by one pass over held-out rows and is the default. `uniform` is the
+Which to pick: `sseds` scores every dimension by one pass over held-out rows and is the default. `spectral` chooses the
+basis too and is right without a retrain; `spectral_uniform` has that basis at one width for all slots. `uniform` is the
 baseline to beat, natively trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`,
 `power_rule` and `fourth_root` are heuristics that need no trained model and choose widths, not dimensions; they spend
 the budget on the next steps of their own rule, so a larger budget may give one slot less. `manual` reads a file.
@@ -26,6 +27,7 @@ from autodim.dimension.strategies.magnitude import by_magnitude
 from autodim.dimension.strategies.manual import from_file
 from autodim.dimension.strategies.power_rule import by_power
 from autodim.dimension.strategies.random import by_chance
+from autodim.dimension.strategies.spectral import at_one_spectral_width, by_spectrum
 from autodim.dimension.strategies.sseds import by_saliency
 from autodim.dimension.strategies.uniform import at_one_width
 
@@ -33,6 +35,8 @@ Strategy = Callable[[Problem, Budget, Statistics | None], Allocation]
 
 STRATEGIES: dict[str, Strategy] = {
     "sseds": by_saliency,
+    "spectral": by_spectrum,
+    "spectral_uniform": at_one_spectral_width,
     "magnitude": by_magnitude,
     "random": by_chance,
     "uniform": at_one_width,

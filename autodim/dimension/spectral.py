@@ -1,0 +1,254 @@
+"""Statistics of spectral cuts: one forward and one backward a task over held-out rows, on any torch model.
+
+Per slot, in float64: mu = E[v], C = Cov[v], M = E[(v - mu)^T g] and a curvature H of the loss by v (METHODS 1.2). For a
+logit z with cross-entropy everything comes from the logit's gradient J = dz/dv of each example: `g = (p - y) J`, the
+Gauss-Newton `H = E[p (1 - p) J^T J]`, or the empirical Fisher `H = E[(p - y)^2 J^T J]`; nothing is divided, so saturated
+examples are exact. Several tasks add up. The Fisher agrees with the Gauss-Newton form near convergence and inflates
+on an overfitted model.
+
+Letters: B examples, S slots, D common width, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autodim.dimension.moments import Moments, Sums
+from autodim.dimension.saliency import _capture
+from autodim.errors import ConfigError, TrainingError
+
+Curvature = Literal["gauss_newton", "fisher"]
+_CHUNK = 1024  # examples a product in float64: stays in the cache
+_CHUNK_GPU = 16_384
+KINDS = ("vectors", "gradients", "squares", "cross", "curvature")
+
+
+class Spectral:
+    """Sums of the products of slot vectors and gradients, in float64, in two halves (alternating batches).
+
+    Args:
+        names: the S slots, in the order of the vectors; all of one width D.
+        curvature: which H.
+    """
+
+    def __init__(self, names: Sequence[str], curvature: Curvature = "gauss_newton") -> None:
+        self.names = tuple(names)
+        self.curvature = curvature
+        self.batches = 0
+        self.counts = [0, 0]
+        self._shift: Tensor | None = None  # S x D
+        self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D
+
+    def add(self, vectors: Tensor, jacobian: Tensor, residual: Tensor, weight: Tensor) -> None:
+        """Adds one batch; never waits for the device.
+
+        Args:
+            vectors: B x S x D, the pooled slot vectors.
+            jacobian: T x B x S x D, the gradient of each task's logit by the vectors.
+            residual: B x T, p - y; 0 where a label is missing.
+            weight: B x T, the curvature's weight: p (1 - p), or (p - y)^2; 0 where a label is missing.
+        """
+        if vectors.dim() != 3 or vectors.shape[1] != len(self.names) or jacobian.shape[1:] != vectors.shape:
+            raise ValueError(
+                f"expected vectors B x {len(self.names)} x D and jacobian T x B x {len(self.names)} x D, "
+                f"found {tuple(vectors.shape)} and {tuple(jacobian.shape)}"
+            )
+        if self._shift is None:
+            size, width = vectors.shape[1:]
+            self._shift = vectors.detach().mean(0, dtype=torch.float64)
+            for kind in KINDS:
+                shape = (size, width) if kind in ("vectors", "gradients") else (size, width, width)
+                self._sums[kind] = torch.zeros(2, *shape, dtype=torch.float64, device=vectors.device)
+        half = self.batches % 2
+        sums = {kind: total[half] for kind, total in self._sums.items()}
+        chunk = _CHUNK if vectors.device.type == "cpu" else _CHUNK_GPU
+        for start in range(0, len(vectors), chunk):
+            part = slice(start, start + chunk)
+            v = vectors[part].detach().double() - self._shift  # b x S x D
+            j = jacobian[:, part].detach().double()  # T x b x S x D
+            g = torch.einsum("tbsd,bt->bsd", j, residual[part].double())
+            root = weight[part].double().sqrt().T[:, :, None, None]
+            c = (j * root).flatten(0, 1)  # T b x S x D
+            across = v.permute(1, 2, 0)  # S x D x b
+            sums["vectors"] += v.sum(0)
+            sums["gradients"] += g.sum(0)
+            sums["squares"] += across @ v.transpose(0, 1)
+            sums["cross"] += across @ g.transpose(0, 1)
+            sums["curvature"] += c.permute(1, 2, 0) @ c.transpose(0, 1)
+        self.counts[half] += len(vectors)
+        self.batches += 1
+
+    def halves(self) -> tuple[dict[str, Sums], dict[str, Sums]]:
+        """Sums of the even and of the odd batches, per slot.
+
+        Raises:
+            TrainingError: nothing was added, or a number is not finite; the message names the slots.
+        """
+        if self._shift is None:
+            raise TrainingError(f"spectral: no batch was scored for {', '.join(self.names[:5])}; give at least one")
+        arrays = {kind: total.cpu().numpy() for kind, total in self._sums.items()}
+        shift = self._shift.cpu().numpy()
+        broken = [n for i, n in enumerate(self.names) if not all(np.isfinite(a[:, i]).all() for a in arrays.values())]
+        if broken:
+            raise TrainingError(
+                f"spectral: the statistics of {', '.join(broken[:5])} are not finite; the trained model or its loss has "
+                "NaN or infinite numbers. Nothing was cut. Look at the last losses, or train with a lower learning rate"
+            )
+        first, second = (
+            {
+                name: Sums(self.counts[half], shift[i], *(arrays[kind][half, i] for kind in KINDS))
+                for i, name in enumerate(self.names)
+            }
+            for half in (0, 1)
+        )
+        return first, second
+
+    def moments(self) -> dict[str, Moments]:
+        """Moments per slot, over all batches."""
+        first, second = self.halves()
+        return {name: Moments.of(first[name] + second[name]) for name in self.names}
+
+
+def to_tensors(spectral: Spectral) -> dict[str, Tensor]:
+    """Both halves as tensors by name, float64: `spectral/count`, `spectral.shift/SLOT`, `spectral.KIND/SLOT`."""
+    first, second = spectral.halves()
+    found = {"spectral/count": torch.tensor(spectral.counts, dtype=torch.float64)}
+    for name in spectral.names:
+        found[f"spectral.shift/{name}"] = torch.from_numpy(first[name].shift)
+        for kind in KINDS:
+            pair = np.stack([getattr(half[name], kind) for half in (first, second)])
+            found[f"spectral.{kind}/{name}"] = torch.from_numpy(pair)
+    return found
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Moments], dict[str, Moments], dict[str, Moments]]:
+    """What `to_tensors` wrote: the moments per slot of all rows, and of each half (empty where a half has no rows)."""
+    prefix = "spectral.shift/"
+    counts = [int(c) for c in tensors["spectral/count"]]
+    everything: dict[str, Moments] = {}
+    halves: tuple[dict[str, Moments], dict[str, Moments]] = ({}, {})
+    for key, shift in tensors.items():
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        first, second = (
+            Sums(counts[h], shift.numpy(), *(tensors[f"spectral.{kind}/{name}"][h].numpy() for kind in KINDS))
+            for h in (0, 1)
+        )
+        everything[name] = Moments.of(first + second)
+        if all(counts):
+            halves[0][name], halves[1][name] = Moments.of(first), Moments.of(second)
+    return everything, *halves
+
+
+def logit_terms(logits: Tensor, labels: Tensor, curvature: Curvature) -> tuple[Tensor, Tensor]:
+    """Residual p - y and curvature weight of each logit, B x T; both 0 where the label is missing (NaN)."""
+    known = ~labels.isnan()
+    p = logits.detach().double().sigmoid()
+    residual = torch.where(known, p - labels.nan_to_num(), 0.0)
+    # 1 - sigmoid(z) loses its digits for large z, sigmoid(-z) does not
+    spread = torch.where(known, p * (-logits.detach().double()).sigmoid(), 0.0)
+    return residual, residual.square() if curvature == "fisher" else spread
+
+
+def spectral(
+    model: nn.Module,
+    logits: Callable[[nn.Module, Any], Tensor],
+    labels: Callable[[Any], Tensor],
+    batches: Iterable[Any],
+    slots: Mapping[str, nn.Module] | tuple[nn.Module, Sequence[str]],
+    *,
+    curvature: Curvature = "gauss_newton",
+) -> dict[str, Moments]:
+    """Spectral statistics of a user's own model; `autodim.dimension.factor.factorise` makes cuts of them.
+
+    Args:
+        model: scored in eval mode; its modes are restored, its gradients and weights not touched.
+        logits: `logits(model, batch)` -> B or B x T, before the sigmoid.
+        labels: `labels(batch)` -> the same shape, 0 and 1; NaN is a missing label.
+        batches: anything that the two take; held-out rows.
+        slots: slot name -> the module whose output (B x ... x D) is the slot's pooled vector; or one module whose
+            output is B x S x D, with the S names. A module used several times counts once for each use.
+        curvature: which H.
+
+    Returns:
+        Moments per slot.
+
+    Raises:
+        ConfigError: `slots`, logits or labels do not fit.
+        TrainingError: no batch, a number that is not finite, or logits that do not depend on the slots.
+
+    Cost: one forward and T backwards per batch; no gradients of weights.
+    """
+    groups = {key: (key,) for key in slots} if isinstance(slots, Mapping) else {"": tuple(slots[1])}
+    modules = dict(slots) if isinstance(slots, Mapping) else {"": slots[0]}
+    parts = {key: Spectral(names, curvature) for key, names in groups.items()}
+    known = {id(m) for m in model.modules()}
+    for key, module in modules.items():
+        if id(module) not in known:
+            raise ConfigError(f"spectral: the module of slot {key!r} is not part of the model; pass one of its modules")
+    modes = {m: m.training for m in model.modules()}
+    captured: dict[str, list[Tensor]] = {key: [] for key in modules}
+    hooks = [m.register_forward_hook(_capture(captured[key], key)) for key, m in modules.items()]
+    try:
+        model.eval()
+        for batch in batches:
+            for found in captured.values():
+                found.clear()
+            with torch.enable_grad():
+                z, y = logits(model, batch), labels(batch)
+                if z.shape != y.shape or z.dim() not in (1, 2):
+                    raise ConfigError(
+                        f"spectral: expected logits and labels B or B x T, found {tuple(z.shape)} and {tuple(y.shape)}"
+                    )
+                z, y = (z[:, None], y[:, None]) if z.dim() == 1 else (z, y)
+                flat = [v for found in captured.values() for v in found]
+                if not z.requires_grad or not flat:
+                    raise TrainingError("spectral: the logits do not depend on the output of any of the slots' modules")
+                tasks = range(z.shape[1])
+                rows = [torch.autograd.grad(z[:, t].sum(), flat, allow_unused=True, retain_graph=True) for t in tasks]
+            residual, weight = logit_terms(z, y, curvature)
+            position = 0
+            for key, found in captured.items():
+                here = range(position, position + len(found))
+                position += len(found)
+                jacobians = [[rows[t][i] for t in tasks] for i in here]
+                _add(parts[key], found, jacobians, residual, weight)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for m, mode in modes.items():
+            m.training = mode
+    return {name: m for part in parts.values() for name, m in part.moments().items()}
+
+
+def _add(
+    part: Spectral, vectors: list[Tensor], jacobians: list[list[Tensor | None]], residual: Tensor, weight: Tensor
+) -> None:
+    """Adds all uses of a module in one batch as one batch; each use has the terms of its example."""
+    if not vectors:
+        part.batches += 1
+        return
+    slots = len(part.names)
+    values, slopes, terms = [], [], []
+    for v, task_rows in zip(vectors, jacobians, strict=True):
+        if len(v) != len(residual) or (slots > 1 and (v.dim() != 3 or v.shape[1] != slots)):
+            raise ConfigError(
+                f"spectral: expected slot vectors of {len(residual)} examples"
+                + (f", {slots} slots each" if slots > 1 else "")
+                + f"; found {tuple(v.shape)}"
+            )
+        shape = (-1, slots, v.shape[-1])
+        values.append(v.reshape(shape))
+        full = [torch.zeros_like(v) if j is None else j for j in task_rows]
+        slopes.append(torch.stack([j.reshape(shape) for j in full]))
+        uses = values[-1].shape[0] // max(len(v), 1)
+        terms.append([x.repeat_interleave(uses, 0) for x in (residual, weight)])
+    part.add(
+        torch.cat(values), torch.cat(slopes, 1), torch.cat([r for r, _ in terms]), torch.cat([w for _, w in terms])
+    )
