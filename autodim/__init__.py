@@ -17,12 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "allocate", "open_run", "saliency", "search"]
+__all__ = ["Result", "allocate", "factorise", "open_run", "saliency", "search", "spectral"]
 
 if TYPE_CHECKING:
     from autodim.api import Result, open_run, search
     from autodim.dimension.api import allocate
+    from autodim.dimension.factor import factorise
     from autodim.dimension.saliency import saliency
+    from autodim.dimension.spectral import spectral
 
 _WHERE = {
     "Result": "autodim.api",
@@ -30,6 +32,8 @@ _WHERE = {
     "open_run": "autodim.api",
     "saliency": "autodim.dimension.saliency",
     "allocate": "autodim.dimension.api",
+    "spectral": "autodim.dimension.spectral",
+    "factorise": "autodim.dimension.factor",
 }
 
 

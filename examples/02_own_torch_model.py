@@ -13,6 +13,7 @@ import autodim
 
 USERS, TAGS, D = 400, 200, 8
 torch.manual_seed(0)
+TASTE, KIND = torch.randn(USERS, 2), torch.randn(TAGS, 2)  # two dimensions are all that there is to learn
 
 
 class Mine(nn.Module):
@@ -21,7 +22,7 @@ class Mine(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.user = nn.Embedding(USERS, D)
-        self.tags = nn.EmbeddingBag(TAGS, D, mode="mean")
+        self.tags = nn.EmbeddingBag(TAGS, D)
         self.dense = nn.Sequential(nn.Linear(3 * D, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, user: torch.Tensor, tags: torch.Tensor) -> torch.Tensor:
@@ -35,8 +36,7 @@ class Small(nn.Module):
     def __init__(self, wide: nn.Module, kept: tuple[int, ...]) -> None:
         super().__init__()
         rows, width = len(wide.weight), len(kept)
-        bag = isinstance(wide, nn.EmbeddingBag)
-        self.table = nn.EmbeddingBag(rows, width, mode=wide.mode) if bag else nn.Embedding(rows, width)
+        self.table = type(wide)(rows, width)  # an EmbeddingBag's mean is its default
         self.projection = nn.Parameter(torch.eye(D)[list(kept)])  # d x D: puts the kept columns where they were
         with torch.no_grad():
             self.table.weight.copy_(wide.weight[:, list(kept)])
@@ -64,7 +64,6 @@ def train(model: nn.Module, log: tuple[torch.Tensor, ...], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    TASTE, KIND = torch.randn(USERS, 2), torch.randn(TAGS, 2)  # two dimensions are all that there is to learn
     log, held_out, model = draw(60_000), draw(4_000), Mine()
     train(model, log, 700)
     print(f"uniform, width {D}: held-out loss {loss(model, held_out):.4f}")

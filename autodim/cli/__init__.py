@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from autodim.cli.bench import bench
 from autodim.cli.compare import compare
 from autodim.cli.cp import cp
 from autodim.cli.demo import demo
@@ -19,6 +20,7 @@ from autodim.cli.predict import predict
 from autodim.cli.report import report
 from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
 from autodim.cli.show import show
+from autodim.cli.sweep import sweep
 from autodim.cli.verify import verify
 from autodim.errors import AutodimError
 
@@ -41,10 +43,12 @@ app.command(rich_help_panel=ROAD)(prune)
 app.command(rich_help_panel=ROAD)(retrain)
 app.command(rich_help_panel=ROAD)(evaluate)
 app.command(rich_help_panel=AFTER)(compare)
+app.command(rich_help_panel=AFTER)(sweep)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)
 app.command(rich_help_panel=AFTER)(verify)
+app.command(rich_help_panel=AFTER)(bench)
 
 
 def main() -> None:

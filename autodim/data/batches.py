@@ -25,7 +25,7 @@ class Order:
 
     Args:
         rows: N, at least 1.
-        batch: rows of a step; the last step of an epoch has the rest.
+        batch: rows of a step; the last step of an epoch has the rest (never one row alone).
         seed: any integer.
         device: where the row numbers lie. The numbers do not depend on it.
     """
@@ -38,17 +38,20 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self._rows // self._batch)
+        full, rest = divmod(self._rows, self._batch)
+        # a last row alone joins the step before it: batch norm cannot train on one example
+        return max(1, full + (rest > 1))
 
     def rows(self, epoch: int, step: int) -> Tensor:
-        """Row numbers of one step: `batch` int64 (fewer in the last step).
+        """Row numbers of one step: `batch` int64 (fewer in the last step, or one more).
 
         Cost: a permutation of the epoch (at most FULL rows) or of a group of blocks is made when first asked for and
         kept while steps stay near it.
         """
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f"step {step} of {self.steps_per_epoch}")
-        start, stop = step * self._batch, min((step + 1) * self._batch, self._rows)
+        start = step * self._batch
+        stop = self._rows if step + 1 == self.steps_per_epoch else start + self._batch
         if self._rows <= FULL:
             return self._permutation(epoch, 0)[start:stop]
         ends = self._group_ends(epoch)

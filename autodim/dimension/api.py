@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from autodim.config.schema import BudgetConfig, PruneConfig, SlotLimits
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import parse_budget, resolve
+from autodim.dimension.moments import Moments
 from autodim.dimension.problem import make_problem
 from autodim.dimension.scores import Scores
 from autodim.dimension.statistics import Statistics
@@ -21,7 +22,7 @@ from autodim.errors import ConfigError, did_you_mean
 
 
 def allocate(
-    scores: Scores | Mapping[str, ArrayLike],
+    scores: Scores | Mapping[str, ArrayLike] | Mapping[str, Moments],
     rows: Mapping[str, int],
     budget: str | BudgetConfig,
     *,
@@ -39,7 +40,8 @@ def allocate(
 
     Args:
         scores: per slot the D scores of its dimensions (`saliency` gives them), all slots with the same D; signs do
-            not matter. They also serve as the magnitudes of the strategy `magnitude`.
+            not matter. They also serve as the magnitudes of the strategy `magnitude`. Or the moments per slot that
+            `spectral` gives: all that the strategies `spectral` need, and the scores with it.
         rows: slot -> number of ids; the same slots.
         budget: such as "25% params", "0.25 dims", "1000000 bytes".
         strategy: a name of `autodim.dimension.strategies.STRATEGIES`; `manual` has `read_widths` instead.
@@ -60,7 +62,10 @@ def allocate(
         BudgetError: no allocation meets the budget; the message names the smallest feasible one.
     """
     values = dict(zip(scores.names, scores.values, strict=True)) if isinstance(scores, Scores) else dict(scores)
-    arrays = {name: np.asarray(v, dtype=np.float64) for name, v in values.items()}
+    moments = {name: v for name, v in values.items() if isinstance(v, Moments)}
+    arrays = {
+        name: v.saliency if isinstance(v, Moments) else np.asarray(v, dtype=np.float64) for name, v in values.items()
+    }
     _check(arrays, rows)
     if strategy not in STRATEGIES:
         raise ConfigError(f"unknown strategy {strategy!r}{did_you_mean(strategy, list(STRATEGIES))}")
@@ -87,7 +92,7 @@ def allocate(
     tables = [Table(name, int(rows[name])) for name in arrays]
     cost = CostModel(config.budget.unit, common, state=state)
     problem = make_problem(fields, tables, common, config, cost=cost)
-    statistics = Statistics(scores=arrays, magnitude=arrays)
+    statistics = Statistics(scores=arrays, magnitude=arrays, extra={"spectral": moments} if moments else {})
     return STRATEGIES[strategy](problem, resolve(config.budget, cost, problem.uniform), statistics)
 
 

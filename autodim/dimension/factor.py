@@ -86,7 +86,7 @@ def factorise(moments: Mapping[str, Moments], ridge: float = 1e-6) -> Factors:
     lambdas, basis = np.linalg.eigh(root @ covariance @ root)
     lambdas, basis = np.maximum(lambdas[::-1], 0.0), basis[:, ::-1]
     encoders, decoders = root @ basis, basis.T @ inverse
-    # The deviation of column k of `v A` is the root of lambda_k. Below rounding a column carries nothing: left as it is.
+    # The deviation of column k of `v A` is the root of lambda_k; below rounding a column carries nothing and stays.
     usual = np.sqrt(max(float(np.trace(covariance)), 0.0) / common)
     tiny = 1e-12 * max(float(lambdas[0]), np.finfo(np.float64).tiny)
     scale = np.where(lambdas > tiny, usual / np.sqrt(np.maximum(lambdas, tiny)), 1.0)

@@ -79,6 +79,11 @@ class Moments:
             curvature=_symmetric(sums.curvature / n),
         )
 
+    @property
+    def saliency(self) -> Floats:
+        """E[v * g], D: SSEDS's signed saliencies a scored example."""
+        return np.diag(self.cross) + self.mean * self.gradient
+
     def change(self, matrix: Floats, constant: Floats) -> float:
         """Predicted change of the mean loss, in nats, when every v becomes `v @ matrix + constant`.
 

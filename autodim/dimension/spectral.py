@@ -2,9 +2,9 @@
 
 Per slot, in float64: mu = E[v], C = Cov[v], M = E[(v - mu)^T g] and a curvature H of the loss by v (METHODS 1.2). For a
 logit z with cross-entropy everything comes from the logit's gradient J = dz/dv of each example: `g = (p - y) J`, the
-Gauss-Newton `H = E[p (1 - p) J^T J]`, or the empirical Fisher `H = E[(p - y)^2 J^T J]`; nothing is divided, so saturated
-examples are exact. Several tasks add up. The Fisher agrees with the Gauss-Newton form near convergence and inflates
-on an overfitted model.
+Gauss-Newton `H = E[p (1 - p) J^T J]`, or the empirical Fisher `H = E[(p - y)^2 J^T J]`; nothing is divided, so
+saturated examples are exact. Several tasks add up. The Fisher agrees with the Gauss-Newton form near convergence and
+inflates on an overfitted model.
 
 Letters: B examples, S slots, D common width, T tasks.
 """
@@ -96,8 +96,9 @@ class Spectral:
         broken = [n for i, n in enumerate(self.names) if not all(np.isfinite(a[:, i]).all() for a in arrays.values())]
         if broken:
             raise TrainingError(
-                f"spectral: the statistics of {', '.join(broken[:5])} are not finite; the trained model or its loss has "
-                "NaN or infinite numbers. Nothing was cut. Look at the last losses, or train with a lower learning rate"
+                f"spectral: the statistics of {', '.join(broken[:5])} are not finite; the trained model or its loss "
+                "has NaN or infinite numbers. Nothing was cut. Look at the last losses, or train again with a lower "
+                "learning rate"
             )
         first, second = (
             {
@@ -228,7 +229,11 @@ def spectral(
 
 
 def _add(
-    part: Spectral, vectors: list[Tensor], jacobians: list[list[Tensor | None]], residual: Tensor, weight: Tensor
+    part: Spectral,
+    vectors: list[Tensor],
+    jacobians: Sequence[Sequence[Tensor | None]],
+    residual: Tensor,
+    weight: Tensor,
 ) -> None:
     """Adds all uses of a module in one batch as one batch; each use has the terms of its example."""
     if not vectors:

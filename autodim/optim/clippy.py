@@ -141,9 +141,10 @@ class Clippy(torch.optim.Optimizer):
         raw: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
         if group["weight_decay"]:
             raw = list(torch._foreach_add(raw, parameters, alpha=group["weight_decay"]))
-        known = torch.stack(torch._foreach_norm(raw, INF)).isfinite()  # N; a NaN anywhere makes the norm NaN
+        known = torch.stack(torch._foreach_norm(raw)).isfinite()  # N; a NaN anywhere makes the norm NaN
         finite = known.unbind()
-        gradients = [torch.where(ok, g, 0.0) for ok, g in zip(finite, raw, strict=True)]
+        # 0 * NaN is NaN, so those numbers go first; four times faster on a CPU than torch.where
+        gradients = [g.nan_to_num(0.0, 0.0, 0.0).mul_(ok) for ok, g in zip(finite, raw, strict=True)]
         directions, references = self.directions(gradients, finite, states, group)
 
         limits = torch._foreach_abs(parameters)
@@ -153,7 +154,9 @@ class Clippy(torch.optim.Optimizer):
         # 0 / 0 must count as 0; only an `absolute` of 0 can meet it
         torch._foreach_add_(limits, max(group["absolute"], torch.finfo(parameters[0].dtype).tiny))
         ratios = torch._foreach_div(directions, limits)
-        sigma = 1 / torch.stack(torch._foreach_norm(ratios, INF)).mul_(group["lr"]).clamp_min_(1.0)  # N
+        torch._foreach_abs_(ratios)
+        largest = torch.stack(torch._foreach_max(ratios))  # N; the norm by inf says the same, 20 times slower on a CPU
+        sigma = 1 / largest.mul_(group["lr"]).clamp_min_(1.0)
 
         factors = torch.where(known, sigma, 0.0).mul_(-group["lr"]).unbind()
         for parameter, direction, factor in zip(parameters, directions, factors, strict=True):
@@ -213,12 +216,11 @@ class ClippyAdagrad(Clippy):
         sums = [s["sum"] for s in states]
         if group["accumulate_first"]:
             torch._foreach_addcmul_(sums, gradients, gradients)
-        roots = torch._foreach_add(sums, group["eps"]) if group["eps"] else sums
-        roots = torch._foreach_sqrt(roots)
         # G = 0 means that every gradient so far was 0, so the direction must be 0 and not 0 / 0
-        torch._foreach_clamp_min_(roots, torch.finfo(roots[0].dtype).tiny)
-        references = list(torch._foreach_reciprocal(roots)) if group["accumulator_relative"] else None
-        return list(torch._foreach_div(gradients, roots)), references
+        safe = torch._foreach_add(sums, group["eps"]) if group["eps"] else sums
+        inverse = list(torch._foreach_clamp_min(safe, torch.finfo(sums[0].dtype).tiny))
+        torch._foreach_rsqrt_(inverse)
+        return list(torch._foreach_mul(gradients, inverse)), inverse if group["accumulator_relative"] else None
 
     def after(
         self, gradients: list[Tensor], sigma: tuple[Tensor, ...], states: list[dict[str, Tensor]], group: dict[str, Any]
@@ -277,22 +279,22 @@ class ClippyAdam(Clippy):
     ) -> tuple[list[Tensor], list[Tensor] | None]:
         beta1, beta2 = group["betas"]
         known = torch.stack(finite).float()
-        # a tensor whose step is skipped mixes with weight 0, which leaves its moments as they are
-        first, second = (known * (1 - beta1)).unbind(), (known * (1 - beta2)).unbind()
-        squares = torch._foreach_mul(gradients, gradients)
-        for state, gradient, square, a, b in zip(states, gradients, squares, first, second, strict=True):
-            state["exp_avg"].lerp_(gradient, a.to(gradient.dtype))
-            state["exp_avg_sq"].lerp_(square, b.to(gradient.dtype))
+        # a tensor whose step is skipped has a zero gradient and keeps all of its moments
+        first, second = (1 - known * (1 - beta1)).unbind(), (1 - known * (1 - beta2)).unbind()
+        for state, gradient, a, b in zip(states, gradients, first, second, strict=True):
+            state["exp_avg"].mul_(a).add_(gradient, alpha=1 - beta1)
+            state["exp_avg_sq"].mul_(b).addcmul_(gradient, gradient, value=1 - beta2)
         steps = torch.stack([s["steps"] for s in states]) + known
         for state, count in zip(states, steps.unbind(), strict=True):
             state["steps"] = count
         # at least 1: a first step that was skipped has no moments, and 0 / 0 is no direction; float64: 1 - .999 in
         # float32 is wrong by 5e-5
         exact = steps.double().clamp_min(1.0)
-        correct1 = (1 - beta1**exact).to(steps.dtype).unbind()
-        correct2 = (1 - beta2**exact).sqrt().to(steps.dtype).unbind()
+        correct1, correct2 = 1 - beta1**exact, (1 - beta2**exact).sqrt()
+        # m / c1 / (sqrt(v) / c2 + eps) with one division a number
+        scales, floors = (correct1 / correct2).float().unbind(), (correct1 * group["adam_eps"]).float().unbind()
         roots = torch._foreach_sqrt([s["exp_avg_sq"] for s in states])
         directions = []
-        for state, root, c1, c2 in zip(states, roots, correct1, correct2, strict=True):
-            directions.append(state["exp_avg"] / root.div_(c2).add_(group["adam_eps"]).mul_(c1))
+        for state, root, scale, floor in zip(states, roots, scales, floors, strict=True):
+            directions.append(state["exp_avg"] / root.mul_(scale).add_(floor))
         return directions, None

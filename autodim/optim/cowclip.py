@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -76,6 +76,7 @@ class CowClip:
         ratio: r, > 0. zeta: lower bound of the threshold, > 0; see `cowclip` for the two forms.
         l2: penalty that is added to the batch's rows *before* clipping, as the paper asks. The table optimizer's own
             `l2` is added after clippers, so it must be 0 with this one.
+        l2_scale: per table a factor a row for it (see `autodim.optim.rows`), or None for all 1.
 
     Attributes:
         clipped: 0-dim, the share of the last batch's rows that were clipped; None before the first step.
@@ -85,13 +86,20 @@ class CowClip:
     Cost: one gather of the batch's rows and four passes over their gradients; no host synchronisation.
     """
 
-    def __init__(self, ratio: float = 1.0, zeta: float = 1e-5, form: Form = "paper", l2: float = 0.0):
+    def __init__(
+        self,
+        ratio: float = 1.0,
+        zeta: float = 1e-5,
+        form: Form = "paper",
+        l2: float = 0.0,
+        l2_scale: Mapping[nn.Parameter, Tensor] | None = None,
+    ):
         if ratio <= 0 or zeta <= 0 or l2 < 0 or form not in ("paper", "released"):
             raise ValueError(
                 "ratio and zeta must be positive, l2 not negative, form 'paper' or 'released'; "
                 f"found ratio={ratio}, zeta={zeta}, l2={l2}, form={form!r}"
             )
-        self.ratio, self.zeta, self.form, self.l2 = ratio, zeta, form, l2
+        self.ratio, self.zeta, self.form, self.l2, self.l2_scale = ratio, zeta, form, l2, l2_scale
         self.clipped: Tensor | None = None
 
     @torch.no_grad()
@@ -103,8 +111,11 @@ class CowClip:
                 continue
             values = table.grad._values()  # U x w, in the order of the unique rows
             weights = table.index_select(0, part.unique.rows)
-            if self.l2:
+            if self.l2 and self.l2_scale is None:
                 values.add_(weights, alpha=self.l2)
+            elif self.l2 and self.l2_scale is not None:
+                scale = self.l2_scale[table].index_select(0, part.unique.rows)
+                values.addcmul_(weights, scale[:, None], value=self.l2)
             factors = _factors(values, weights, part.unique.counts, self.ratio, self.zeta, self.form)
             values.mul_(factors[:, None])
             shares.append((factors < 1).sum())

@@ -73,7 +73,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
 def cut_for(run: Run, network: Network, allocation: Allocation, log: EncodedLog, session: Session) -> Network:
     """The network cut to an allocation, always the same for the same trained model; it reads the cached statistics."""
     layout = allocation.layout(log.slots, log.tables)
-    statistics, means = None, {}
+    statistics: Statistics | None = None
+    means: dict[str, Tensor] = {}
     if any(b.bias for b in layout.blocks):
         statistics, means = cached_score(run, network, log, session)
     counts = {t.name: log.counts(t.name) for t in log.tables}

@@ -56,6 +56,41 @@ def auc(scores: Tensor, labels: Tensor) -> Tensor:
     return ((ranks * positive).sum() - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+def auc_difference(first: Tensor, second: Tensor, labels: Tensor) -> tuple[float, float]:
+    """AUC of the first score less that of the second on the same rows, and its standard error.
+
+    DeLong et al. 1988, for two correlated curves, by mid-ranks (Sun & Xu 2014).
+
+    Args:
+        first: N scores. second: N scores. labels: N of 0 and 1.
+
+    Returns:
+        NaN and NaN where a class has fewer than two rows.
+
+    Cost: three sorts a score.
+    """
+    positive = labels > 0.5
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) < 2:
+        return math.nan, math.nan
+    places = []
+    for scores in (first, second):
+        ranks = _middle_ranks(scores)
+        # share of negatives below each positive, and of positives above each negative
+        above = (ranks[positive] - _middle_ranks(scores[positive])) / n
+        below = 1 - (ranks[~positive] - _middle_ranks(scores[~positive])) / m
+        places.append((above, below))
+    by_positive, by_negative = (a - b for a, b in zip(*places, strict=True))
+    variance = by_positive.var() / m + by_negative.var() / n
+    return float(by_positive.mean()), float(variance.clamp(min=0).sqrt())
+
+
+def _middle_ranks(scores: Tensor) -> Tensor:
+    """Ranks from 1, ties at their mean, float64."""
+    _, inverse, ties = torch.unique(scores, return_inverse=True, return_counts=True)
+    return (ties.cumsum(0).double() - (ties.double() - 1) / 2)[inverse]
+
+
 def evaluate_logits(logits: Tensor, labels: Tensor) -> list[Metrics]:
     """Metrics per task.
 

@@ -107,3 +107,11 @@ def test_steps_out_of_range_and_sequential():
     with pytest.raises(IndexError):
         Order(10, 4, 0).rows(0, 3)
     assert list(sequential(10, 4)) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+
+
+def test_no_batch_of_one_row_and_every_row_once():
+    order = Order(33, 8, seed=0)
+    sizes = [len(order.rows(0, s)) for s in range(order.steps_per_epoch)]
+    assert sizes == [8, 8, 8, 9]
+    assert sorted(torch.cat([order.rows(0, s) for s in range(4)]).tolist()) == list(range(33))
+    assert Order(1, 8, seed=0).steps_per_epoch == 1

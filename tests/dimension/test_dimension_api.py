@@ -10,6 +10,7 @@ import pytest
 
 from autodim.config.schema import BudgetConfig
 from autodim.dimension.api import allocate
+from autodim.dimension.moments import Moments
 from autodim.dimension.scores import Scores
 from autodim.dimension.strategies import STRATEGIES
 from autodim.errors import BudgetError, ConfigError
@@ -45,7 +46,9 @@ def test_limits_and_seed_reach_the_strategy():
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "manual"])
 def test_every_strategy_runs(strategy):
-    found = allocate(SCORES, ROWS, "50%", strategy=strategy)
+    zero, eye = np.zeros((4, 4)), np.eye(4)
+    moments = {name: Moments(9, zero[0], zero[0], np.diag(np.abs(v)), zero, eye) for name, v in SCORES.items()}
+    found = allocate(moments if "spectral" in strategy else SCORES, ROWS, "50%", strategy=strategy)
     assert found.strategy == strategy and 0 < found.spent <= found.asked == 2400
 
 

@@ -83,6 +83,24 @@ def test_cowclip_in_a_step_equals_a_loop_over_rows(form, l2):
             torch.testing.assert_close(start[name] - parameter.detach(), found[name], rtol=1e-4, atol=1e-6)
 
 
+def test_cowclips_l2_scale_is_per_row():
+    # a constant scale of 3 is three times the penalty, and so is a scale that differs only outside the batch
+    net, example = network(dropout=0.0), batch()
+    twin = copy.deepcopy(net)
+    scales = {}
+    for group in twin.tables.groups:
+        absent = torch.ones(sum(b.rows for b in group.blocks), dtype=torch.bool)
+        for block in group.blocks:
+            absent[group.rows_of(block)] = torch.tensor(counts(example)[block.table]) == 0
+        for table in (group.weight, group.linear):
+            if table is not None:
+                scales[table] = torch.where(absent, 99.0, 3.0)
+    stepper(net, clippers=(CowClip(0.05, 1e-3, l2=0.03),))(example, SEED)
+    stepper(twin, clippers=(CowClip(0.05, 1e-3, l2=0.01, l2_scale=scales),))(example, SEED)
+    for one, two in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
 def test_cowclip_scaling_rule():
     assert scale_for_batch(1, 1e-3, 1e-5, 2e-3) == Scaled(1e-3, 1e-5, 2e-3, 0.0)
     found = scale_for_batch(16, 1e-3, 1e-5, 2e-3)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from autodim.training.metrics import auc, evaluate_logits
+from autodim.training.metrics import auc, auc_difference, evaluate_logits
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -31,3 +31,18 @@ def test_metrics_leave_missing_labels_out():
     assert first.logloss == pytest.approx((math.log(2) - math.log(0.75)) / 2)
     assert first.calibration == pytest.approx((0.5 + 0.75) / 2 / 0.5)
     assert first.auc == 1.0
+
+
+def test_the_error_of_an_auc_difference_is_its_spread_over_samples():
+    generator = torch.Generator().manual_seed(0)
+    found, errors = [], []
+    for _ in range(300):
+        labels = (torch.rand(400, generator=generator) < 0.4).float()
+        first = labels + torch.randn(400, generator=generator)
+        second = first + 0.7 * torch.randn(400, generator=generator)
+        change, error = auc_difference(first.round(decimals=1), second, labels)  # with ties
+        assert change == pytest.approx(float(auc(first.round(decimals=1), labels) - auc(second, labels)), abs=1e-12)
+        found.append(change), errors.append(error)
+    assert torch.tensor(found).std().item() == pytest.approx(sum(errors) / 300, rel=0.12)
+    assert auc_difference(first, first, labels) == (0, 0)
+    assert all(math.isnan(v) for v in auc_difference(first, second, labels * 0))

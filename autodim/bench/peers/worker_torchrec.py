@@ -13,7 +13,6 @@ def make(spec: dict[str, Any]) -> Loop:
     import torch
     import torchrec
     from torchrec.modules.crossnet import CrossNet
-    from torchrec.modules.deepfm import FactorizationMachine
     from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
     from torchrec.modules.mlp import MLP
     from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
@@ -49,9 +48,7 @@ def make(spec: dict[str, Any]) -> Loop:
         def __init__(self) -> None:
             super().__init__()
             self.embeddings = collection(width, "t_")
-            # first-order weights in the smallest table that the library has: 4 numbers wide
-            self.first = collection(4, "f_") if kind in ("fm", "deepfm") else None
-            self.fm = FactorizationMachine()
+            self.first = collection(1, "f_") if kind in ("fm", "deepfm") else None
             self.mlp = MLP(inputs, hidden) if kind != "fm" else None
             self.cross = CrossNet(inputs, spec["cross"]) if kind == "dcnv2" else None
             out = (hidden[-1] if kind != "fm" else 0) + (inputs if kind == "dcnv2" else 0)
@@ -64,7 +61,7 @@ def make(spec: dict[str, Any]) -> Loop:
             logit = self.bias
             if self.first is not None:
                 logit = logit + self.first(keyed).values().sum(1, keepdim=True)
-                logit = logit + self.fm([flat.view(-1, len(rows), width)]) if False else logit + pairs(flat)
+                logit = logit + pairs(flat)
             parts = []
             if self.cross is not None:
                 parts.append(self.cross(flat))
@@ -73,6 +70,7 @@ def make(spec: dict[str, Any]) -> Loop:
             return logit + self.out(torch.cat(parts, dim=1)) if parts else logit
 
     def pairs(flat: Any) -> Any:
+        # the library's own FactorizationMachine squares the sum over the dimensions too, which is no FM
         vectors = flat.view(flat.shape[0], len(rows), width)
         return 0.5 * (vectors.sum(1).square() - vectors.square().sum(1)).sum(1, keepdim=True)
 

@@ -1,0 +1,65 @@
+"""Every example runs as a user would run it, and says what it promises."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+SCRIPTS = sorted((REPOSITORY / "examples").glob("*.py"))
+EXPECTED = {
+    "01_five_lines": [r"user +301 +\d", r"retrained +0\.8", r"report: .*report\.html"],
+    "02_own_torch_model": [r"widths \{'user': [1-7], 'tags': [1-7]\}", r"trained again: held-out loss 0\.6[0-4]"],
+    "03_hand_edited_widths": [r"true .*'s00': 0", r"edited \{'s00': 0, .*test AUC 0\.[5-9]"],
+    "04_export_to_torchrec": [r"'embedding_dim': (4|8|12|16),", r"refuse: nothing", r"slot vectors: [0-9.]+e-0[789]"],
+    "05_own_training_loop": [r"uniform, 863,944 parameters: .*AUC 0\.[56]", r"true widths, 63,942 .*AUC 0\.[56]"],
+    "06_score_new_rows": [r"of [\d,]+ params\)", r"later flights: 0\.[67]", r"without a column: .*'carrier'"],
+}
+
+
+def test_examples_are_numbered_and_each_is_expected_here():
+    assert [s.stem for s in SCRIPTS] == sorted(EXPECTED)
+    assert [s.name[:2] for s in SCRIPTS] == [f"{k:02d}" for k in range(1, len(SCRIPTS) + 1)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_an_example_is_short_and_opens_with_its_command(script: Path):
+    text = script.read_text()
+    assert len(text.splitlines()) < 80
+    opening = ast.get_docstring(ast.parse(text))
+    assert opening is not None and "Shows " in opening and f"    python examples/{script.name}" in opening
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_an_example_runs_anywhere_and_prints_a_few_lines(script: Path, tmp_path: Path):
+    if "package_data" in script.read_text():
+        from autodim.data.logs.flights import package_data
+        from autodim.errors import DataError
+
+        try:
+            package_data()
+        except DataError as error:
+            pytest.skip(str(error))
+    here = tmp_path / "here"
+    here.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=here,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert 3 <= len(done.stdout.splitlines()) <= 15
+    for pattern in EXPECTED[script.stem]:
+        assert re.search(pattern, done.stdout), f"{pattern} in\n{done.stdout}"
+    assert not list(here.iterdir())
