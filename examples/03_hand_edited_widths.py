@@ -27,7 +27,8 @@ QUICK = [
 
 def autodim(*words: str | Path) -> str:
     """`autodim ...` on a command line; returns what it prints."""
-    done = subprocess.run([sys.executable, "-m", "autodim", *map(str, words)], capture_output=True, text=True)
+    command = [sys.executable, "-m", "autodim", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else sys.exit(done.stderr)
 
 

@@ -19,13 +19,13 @@ from torch import nn
 from autodim.bench.machine import synchronize
 from autodim.bench.peers.protocol import reset_peak, serve, status
 from autodim.bench.variants import HIDDEN, Variant, layout_of, widths_of
-from autodim.config.schema import DenseOptimizerConfig, ModelConfig, OptimizerConfig, TableOptimizerConfig, TrainConfig
+from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TableOptimizerConfig
 from autodim.data.batches import Order
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import Slot, Table
 from autodim.embedding.tables import Lookup
+from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.stages.model_folder import build_network
-from autodim.stages.pretrain import build_optimizers
 from autodim.training.device import set_up
 from autodim.training.loop import predict
 from autodim.training.step import Step
@@ -70,14 +70,11 @@ class Measured:
         self.widths = widths_of(layout)
         self.network = build_network(model, layout, columns.numeric.shape[1], columns.labels.shape[1], seed=0)
         self.network.to(device).train()
-        config = TrainConfig(
-            batch=variant.batch,
-            optimizer=OptimizerConfig(
-                tables=TableOptimizerConfig(name=variant.optimizer, lr=1e-2),  # type: ignore[arg-type]
-                dense=DenseOptimizerConfig(),
-            ),
-        )
-        optimizers = build_optimizers(self.network, config)
+        rule = TableOptimizerConfig(name=variant.optimizer, lr=1e-2)  # type: ignore[arg-type]
+        optimizers: list[torch.optim.Optimizer] = [
+            build_table_optimizer(rule, self.network.tables.table_parameters()),
+            build_dense_optimizer(DenseOptimizerConfig(), self.network.dense_parameters()),
+        ]
         missing = bool(torch.isnan(columns.labels).any())
         self.step = Step(self.network, optimizers, missing=missing, bf16=variant.bf16)
         self.order = Order(len(columns), variant.batch, seed=0)

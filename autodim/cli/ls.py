@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from autodim.config import catalogue
+from autodim.config import catalogue, walk
 from autodim.config.spelling import closest, quoted
 from autodim.errors import ConfigError
 
 
 def ls(
     family: Annotated[
-        str | None, typer.Argument(help="configs, models, optimizers, strategies, logs, retrain_modes, presets")
+        str | None, typer.Argument(help="configs, models, optimizers, clippers, strategies, logs, ...")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
@@ -34,7 +34,7 @@ def ls(
     blocks = []
     for title, entries in chosen.items():
         key = catalogue.CHOSEN_BY.get(title)
-        how = f"{'.'.join(key)}: ..." if key else "autodim search NAME, autodim cp NAME"
+        how = f"{walk.dotted(key)}: ..." if key else "autodim search NAME, autodim cp NAME"
         blocks.append("\n".join([f"{title} ({how})", *(f"  {e.name:<{width}}  {e.description}" for e in entries)]))
     typer.echo("\n\n".join(blocks))
 

@@ -39,7 +39,7 @@ def show(
 
 def _components(name: str) -> list[dict[str, str]]:
     return [
-        {"family": family, "name": entry.name, "description": entry.description, "key": ".".join(key)}
+        {"family": family, "name": entry.name, "description": entry.description, "key": walk.dotted(key)}
         for family, key in catalogue.CHOSEN_BY.items()
         for entry in catalogue.components()[family]
         if entry.name == name
@@ -47,7 +47,9 @@ def _components(name: str) -> list[dict[str, str]]:
 
 
 def _sentence(one: dict[str, str]) -> str:
-    return f"{one['name']} ({one['family']}): {one['description']}\n  choose it with {one['key']}={one['name']}"
+    section, is_list, key = one["key"].partition("[0].")
+    how = f"{section}='[{{{key}: {one['name']}}}]'" if is_list else f"{one['key']}={one['name']}"
+    return f"{one['name']} ({one['family']}): {one['description']}\n  choose it with {how}"
 
 
 def _lines(loaded: Loaded) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autodim.config.spelling import closest, quoted
 from autodim.config.text_file import read_text
-from autodim.config.yaml_text import parse
+from autodim.config.yaml_text import KeyPath, parse
 from autodim.errors import ConfigError
 
 
@@ -44,6 +44,23 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "adamw": "Adam with weight decay apart from the gradient",
         "adagrad": "step sizes that only fall",
         "sgd": "plain steps, no state",
+        "clippy_adagrad": "Adagrad whose updates, not gradients, are bounded by the weights (Tang et al. 2023)",
+        "clippy_adam": "the bound of Clippy on the updates of Adam",
+    },
+    "perturbations": {
+        "helen": "sharpness-aware steps that look further for frequent ids (Zhu et al. 2024); twice the work",
+        "sam": "sharpness-aware steps, one radius for all weights (Foret et al. 2021); twice the work",
+        "asam": "SAM whose radius follows the size of each weight (Kwon et al. 2021); twice the work",
+    },
+    "clippers": {
+        "norm": "one norm over all gradients, bounded by max_norm",
+        "agc": "each row or unit's gradient bounded by a share of its weights (Brock et al. 2021)",
+        "cowclip": "each id's gradient bounded by its count and weights, for large batches (Zheng et al. 2023)",
+    },
+    "schedules": {
+        "constant": "the learning rates stay, after a warm-up",
+        "linear": "the learning rates fall in a straight line to `floor` of them",
+        "cosine": "the learning rates fall along half a cosine to `floor` of them",
     },
     "strategies": {
         "sseds": "one pass of gradients scores every dimension of every slot, the best are kept; the default",
@@ -75,10 +92,13 @@ COMPONENTS: dict[str, dict[str, str]] = {
 }
 
 # Where in the schema each family is chosen; `show` tells it, and the test against drift walks it.
-CHOSEN_BY: dict[str, tuple[str, ...]] = {
+CHOSEN_BY: dict[str, KeyPath] = {
     "models": ("model", "name"),
     "table_optimizers": ("pretrain", "optimizer", "tables", "name"),
     "dense_optimizers": ("pretrain", "optimizer", "dense", "name"),
+    "perturbations": ("pretrain", "optimizer", "perturb", "name"),
+    "clippers": ("pretrain", "optimizer", "clip", 0, "name"),
+    "schedules": ("pretrain", "optimizer", "schedule", "name"),
     "strategies": ("prune", "strategy"),
     "logs": ("data", "log"),
     "retrain_modes": ("retrain", "mode"),

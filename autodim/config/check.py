@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from autodim.config import check_data
+from autodim.config import check_data, check_optimizer
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
 from autodim.config.spelling import closest, quoted
@@ -113,4 +113,11 @@ def _run(config: Config) -> Iterator[Problem]:
         yield Problem(("run",), f"run: found {quoted(config.run)}, expected the name of a folder")
 
 
-CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_run, *check_data.CHECKS, _model, _prune, _limits)
+CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
+    _run,
+    *check_data.CHECKS,
+    _model,
+    *check_optimizer.CHECKS,
+    _prune,
+    _limits,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autodim.config.schema import Section
+from autodim.config.walk import dotted
 from autodim.config.yaml_text import KeyPath
 
 
@@ -31,5 +32,4 @@ def given(section: Section, name: str) -> bool:
 
 
 def idle(path: KeyPath, because: str, key: KeyPath) -> Problem:
-    name = ".".join(map(str, path))
-    return Problem(path, f"{name}: has no effect with {because}; take it out", key)
+    return Problem(path, f"{dotted(path)}: has no effect with {because}; take it out", key)

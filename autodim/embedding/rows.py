@@ -64,3 +64,16 @@ def unique_rows(rows: Tensor) -> UniqueRows:
     ordered, order = torch.sort(rows, stable=True)
     unique, counts = torch.unique_consecutive(ordered, return_counts=True)
     return UniqueRows(unique.long(), counts, order, counts.cumsum(0) - counts)
+
+
+def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
+    """`weight.index_select(0, rows)`, K x w, by the fastest kernel for the device.
+
+    Cost: one read of K rows and one write. On a CPU bags of one row are 1.3-1.8 times faster than a selection, because
+    that kernel fetches rows ahead (8192 x 39 ids of a million: width 16 3.6 against 6.4 ms, width 64 8.4 against 10.8).
+    """
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not weight.is_contiguous():
+        return weight.index_select(0, rows)
+    if weight.shape[1] == 1:  # the copy of single numbers is faster without a second dimension
+        return weight.view(-1).index_select(0, rows)[:, None]
+    return F.embedding_bag(rows, weight, torch.arange(rows.shape[0], dtype=rows.dtype), mode="sum")

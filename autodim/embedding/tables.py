@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from autodim.data.batch import Batch
 from autodim.embedding.layout import Block, Layout
-from autodim.embedding.rows import UniqueRows, unique_rows
+from autodim.embedding.rows import UniqueRows, take_rows, unique_rows
 from autodim.embedding.vectors import Concatenated, SlotVectors, Stacked
 
 
@@ -119,7 +119,7 @@ class GroupLookup:
     def _read(self, weight: Tensor, learn: bool) -> Tensor:
         weight = weight.detach()
         count = self.batch * self.group.one_hot
-        out = weight.index_select(0, self.rows[:count]).view(self.batch, self.group.one_hot, weight.shape[1])
+        out = take_rows(weight, self.rows[:count]).view(self.batch, self.group.one_hot, weight.shape[1])
         if self.group.multi:
             bags = [
                 F.embedding_bag(

@@ -1,9 +1,9 @@
 """What a model sees of the embedding side: S vectors of D numbers for each of B examples.
 
-A model reads them by two questions only, so it never knows how wide a slot really is:
-`stack()` gives the vectors themselves, and `linear(weight)` applies a linear map to all of them at once. Mixed
-tables answer `linear` without ever widening the vectors: they fold each slot's projection into the map
-(`(v P) W = v (P W)`), which reads sum(d_i) numbers per example instead of S x D.
+A model reads them by a few questions only, so it never knows how wide a slot really is: `stack()` gives the vectors
+themselves, `linear(weight)` a linear map of all of them at once, `total()` and `squares()` their sum and the sum of
+their squared lengths. Mixed tables answer all but the first without ever widening the vectors: they fold each slot's
+projection into the map (`(v P) W = v (P W)`), which reads sum(d_i) numbers per example instead of S x D.
 """
 
 from __future__ import annotations
@@ -22,8 +22,19 @@ class SlotVectors(Protocol):
         """The slot vectors, B x S x D."""
         ...
 
-    def linear(self, weight: Tensor) -> Tensor:
-        """`stack().flatten(1) @ weight.T`; weight H x (S D) in slot-major order -> B x H."""
+    def linear(self, weight: Tensor, start: Tensor | None = None) -> Tensor:
+        """`stack().flatten(1) @ weight.T + start`; weight H x (S D) in slot-major order, start H or B x H -> B x H.
+
+        The result shares memory with nothing, so that it may be changed in place.
+        """
+        ...
+
+    def total(self) -> Tensor:
+        """`stack().sum(1)`, B x D."""
+        ...
+
+    def squares(self) -> Tensor:
+        """`stack().square().sum((1, 2))`, B."""
         ...
 
 
@@ -40,8 +51,14 @@ class Stacked:
     def stack(self) -> Tensor:
         return self.vectors
 
-    def linear(self, weight: Tensor) -> Tensor:
-        return F.linear(self.vectors.flatten(1), weight)
+    def linear(self, weight: Tensor, start: Tensor | None = None) -> Tensor:
+        return affine(self.vectors.flatten(1), weight, start)
+
+    def total(self) -> Tensor:
+        return self.vectors.sum(1)
+
+    def squares(self) -> Tensor:
+        return self.vectors.flatten(1).square().sum(1)
 
 
 class Concatenated:
@@ -73,6 +90,7 @@ class Concatenated:
         self.common = common
         self.like = like
         self._stacked: Tensor | None = None
+        self._inputs: Tensor | None = None
 
     def stack(self) -> Tensor:
         if self._stacked is None:
@@ -88,17 +106,61 @@ class Concatenated:
             self._stacked = stacked if self.bias is None else stacked + self.bias
         return self._stacked
 
-    def linear(self, weight: Tensor) -> Tensor:
-        by_slot = weight.view(weight.shape[0], self.slots, self.common).permute(1, 2, 0)  # S x D x H
-        inputs, maps = [], []
-        for vectors, projection, positions in self.groups:
-            rows = torch.stack([by_slot[p] for p in positions])  # S_g x D x H
-            folded = rows if projection is None else torch.bmm(projection, rows)  # S_g x w x H
-            inputs.append(vectors.flatten(1))
-            maps.append(folded.flatten(0, 1))
-        out = weight.new_zeros(self.batch, weight.shape[0])
-        if inputs:
-            out = torch.cat(inputs, dim=1) @ torch.cat(maps, dim=0)
+    def linear(self, weight: Tensor, start: Tensor | None = None) -> Tensor:
+        # unbind, because the gradient of many single selections would each be as large as the weight
+        by_slot = weight.view(weight.shape[0], self.slots, self.common).unbind(1)  # S of H x D
+        maps = []
+        for _, projection, positions in self.groups:
+            rows = torch.stack([by_slot[p] for p in positions])  # S_g x H x D
+            folded = rows if projection is None else torch.bmm(rows, projection.transpose(1, 2))  # S_g x H x w
+            maps.append(folded.transpose(0, 1).flatten(1))  # H x (S_g w)
         if self.bias is not None:
-            out = out + weight @ self.bias.flatten()
-        return out
+            constant = weight @ self.bias.flatten()
+            start = constant if start is None else start + constant
+        if not maps:
+            out = weight.new_zeros(self.batch, weight.shape[0])
+            return out if start is None else out + start
+        return affine(self._joined(), maps[0] if len(maps) == 1 else torch.cat(maps, dim=1), start)
+
+    def total(self) -> Tensor:
+        maps = []
+        for vectors, projection, _ in self.groups:
+            if projection is None:
+                eye = torch.eye(self.common, dtype=vectors.dtype, device=vectors.device)
+                maps.append(eye.repeat(vectors.shape[1], 1))
+            else:
+                maps.append(projection.flatten(0, 1))  # (S_g w) x D
+        if not maps:
+            out = self.like.new_zeros(self.batch, self.common)
+        else:
+            out = self._joined() @ (maps[0] if len(maps) == 1 else torch.cat(maps))
+        return out if self.bias is None else out + self.bias.sum(0)
+
+    def squares(self) -> Tensor:
+        # |v P + b|^2 = v (P P^T) v + 2 v (P b) + |b|^2
+        out = self.like.new_zeros(self.batch)
+        for vectors, projection, positions in self.groups:
+            wide = vectors
+            if projection is not None:
+                gram = torch.bmm(projection, projection.transpose(1, 2))  # S_g x w x w
+                wide = torch.bmm(vectors.transpose(0, 1), gram).transpose(0, 1)  # B x S_g x w
+            if self.bias is not None:
+                b = torch.stack([self.bias[p] for p in positions])  # S_g x D
+                b = b if projection is None else torch.bmm(projection, b[:, :, None]).squeeze(2)
+                wide = wide + 2 * b
+            out = out + (vectors * wide).flatten(1).sum(1)
+        return out if self.bias is None else out + self.bias.square().sum()
+
+    def _joined(self) -> Tensor:
+        """All stored vectors side by side, B x sum(S_g w_g)."""
+        if self._inputs is None:
+            flat = [vectors.flatten(1) for vectors, _, _ in self.groups]
+            self._inputs = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
+        return self._inputs
+
+
+def affine(inputs: Tensor, weight: Tensor, start: Tensor | None) -> Tensor:
+    """`inputs @ weight.T + start` in one product; start H, B x H, or None."""
+    if start is None or start.dim() == 1:
+        return F.linear(inputs, weight, start)
+    return torch.addmm(start, inputs, weight.T)

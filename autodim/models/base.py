@@ -49,6 +49,10 @@ class Model(nn.Module):
         """Parameters of the first dense layer(s): what a retrain with a cold first layer draws afresh."""
         return [p for layer in self.first_layers() for p in layer.parameters()]
 
+    def head(self) -> list[nn.Parameter]:
+        """Parameters whose product is a part of the logits: the last layer, which clipping by units leaves alone."""
+        raise NotImplementedError
+
     def reset_first(self, generator: torch.Generator | None = None) -> None:
         """Draw the first dense layer(s) afresh.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodim.embedding.vectors import SlotVectors
 from autodim.models.base import Model
 from autodim.models.first_order import FirstOrder
-from autodim.models.fm import pair_sum
+from autodim.models.fm import pairs
 from autodim.models.mlp import Mlp, SlotLinear
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class DeepFM(Model):
         )
 
     def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
-        pairs = pair_sum(slots.stack())[:, None]
-        return self.first_order(linear, numeric) + pairs + self.deep(slots, numeric)
+        return self.first_order(linear, numeric) + pairs(slots)[:, None] + self.deep(slots, numeric)
 
     def first_layers(self) -> Sequence[SlotLinear]:
         return (self.deep.first,)
+
+    def head(self) -> list[nn.Parameter]:
+        return [*self.first_order.parameters(), *self.deep.last()]

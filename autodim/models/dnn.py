@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodim.embedding.vectors import SlotVectors
 from autodim.models.base import Model
@@ -64,3 +64,6 @@ class DNN(Model):
 
     def first_layers(self) -> Sequence[SlotLinear]:
         return (self.deep.first,)
+
+    def head(self) -> list[nn.Parameter]:
+        return self.deep.last()

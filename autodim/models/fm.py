@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from autodim.embedding.vectors import SlotVectors
+from autodim.embedding.vectors import SlotVectors, Stacked
 from autodim.models.base import Model
 from autodim.models.first_order import FirstOrder
 
@@ -60,6 +60,13 @@ def pair_sum(vectors: Tensor) -> Tensor:
     return _PairSum.apply(vectors)[0]
 
 
+def pairs(slots: SlotVectors) -> Tensor:
+    """`pair_sum` of what a model is given, B: uniform vectors as they lie, narrow ones without widening them."""
+    if isinstance(slots, Stacked):
+        return pair_sum(slots.vectors)
+    return (slots.total().float().square().sum(1) - slots.squares().float()) * 0.5
+
+
 class FM(Model):
     """Factorization machine: first-order weights and the inner product of every pair of slots.
 
@@ -85,4 +92,4 @@ class FM(Model):
         return cls(numeric, tasks)
 
     def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
-        return self.first_order(linear, numeric) + pair_sum(slots.stack())[:, None]
+        return self.first_order(linear, numeric) + pairs(slots)[:, None]

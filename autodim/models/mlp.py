@@ -72,7 +72,11 @@ class SlotLinear(nn.Module):
 
     def forward(self, slots: SlotVectors, numeric: Tensor) -> Tensor:
         """B x H."""
-        return slots.linear(self.slot_weight) + F.linear(numeric, self.numeric_weight, self.bias)
+        if numeric.shape[1]:
+            return slots.linear(self.slot_weight, F.linear(numeric, self.numeric_weight, self.bias))
+        # H numbers instead of B x H; the empty weight stays in the graph, so that its gradient is empty and not absent
+        empty = self.numeric_weight.sum(1)
+        return slots.linear(self.slot_weight, empty if self.bias is None else self.bias + empty)
 
 
 def joint_linear(layers: Sequence[SlotLinear], slots: SlotVectors, numeric: Tensor) -> list[Tensor]:
@@ -104,10 +108,16 @@ def tail(widths: Sequence[int], dropout: float, batch_norm: bool, activate_last:
         if k < len(widths) - 1 or activate_last:
             if batch_norm:
                 parts.append(nn.BatchNorm1d(width))
-            parts.append(nn.ReLU())
+            parts.append(nn.ReLU(inplace=True))  # what it overwrites is needed by no gradient
             if dropout:
                 parts.append(nn.Dropout(dropout))
     return nn.Sequential(*parts)
+
+
+def last_layer(rest: nn.Sequential) -> list[nn.Parameter]:
+    """Parameters of the last dense layer of a `tail`; empty where it has none."""
+    layers = [m for m in rest if isinstance(m, Dense)]
+    return list(layers[-1].parameters()) if layers else []
 
 
 class Mlp(nn.Module):
@@ -148,3 +158,7 @@ class Mlp(nn.Module):
     def forward(self, slots: SlotVectors, numeric: Tensor) -> Tensor:
         """B x outputs (B x the last hidden width where outputs is None)."""
         return self.rest(self.first(slots, numeric))
+
+    def last(self) -> list[nn.Parameter]:
+        """Parameters of the last dense layer; the first one's where there is no other."""
+        return last_layer(self.rest) or list(self.first.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodim.embedding.vectors import SlotVectors
 from autodim.models.base import Model
@@ -68,3 +68,6 @@ class WideDeep(Model):
 
     def first_layers(self) -> Sequence[SlotLinear]:
         return (self.deep.first,)
+
+    def head(self) -> list[nn.Parameter]:
+        return [*self.wide.parameters(), *self.deep.last()]

@@ -13,7 +13,8 @@ Rules for tables, `lr` and `l2` in common; they also take the gradients of `nn.E
 - `sgd`: no state.
 
 L2 on tables is lazy (see `autodim.optim.rows`). What a rule keeps is told, without loading torch, by `state_numbers`.
-The tables from name to class are in `autodim.optim.methods`, so that this package can be imported without torch.
+The tables from name to class are in `autodim.optim.methods`, and a whole section `optimizer` (second passes, clippers,
+schedules) is built by `autodim.optim.build`, so that this package can be imported without torch.
 
 Letters: U rows of a batch, w width of a table.
 """
@@ -50,7 +51,7 @@ def build_table_optimizer(config: TableOptimizerConfig, params: Iterable[nn.Para
 
 
 def build_dense_optimizer(config: DenseOptimizerConfig, params: Iterable[nn.Parameter]) -> Optimizer:
-    """The rule for everything that is no table, torch's own, in its fused form where there is one.
+    """The rule for everything that is no table: Clippy, or torch's own in its fused form where there is one.
 
     Args:
         config: the config's section `optimizer.dense`.
@@ -59,12 +60,14 @@ def build_dense_optimizer(config: DenseOptimizerConfig, params: Iterable[nn.Para
     Cost: measured on 2 cores with 1.2 M parameters, fused Adam is 7 times faster than foreach and 40 times faster than
     the plain loop.
     """
-    from autodim.optim.methods import DENSE_OPTIMIZERS, fused
+    from autodim.optim.methods import DENSE_OPTIMIZERS, UNFUSED, fused
 
     params = list(params)
+    mode = {"mode": config.mode} if config.name in UNFUSED else {}  # only Clippy has modes
     return DENSE_OPTIMIZERS[config.name](
         [{"params": params}],
         lr=config.lr,
         weight_decay=config.weight_decay,
         fused=fused(config.name, params),
+        **mode,
     )

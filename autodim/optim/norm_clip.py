@@ -40,6 +40,7 @@ class NormClip:
 
     Attributes:
         norm: 0-dim, the last step's norm before clipping; None before the first step.
+        clipped: 0-dim, 1 where that was above max_norm, else 0; None before the first step.
 
     Differs from the paper: nothing; repeated ids are summed first, so the norm is that of the true gradient.
     """
@@ -49,6 +50,7 @@ class NormClip:
             raise ValueError(f"max_norm must be positive; found {max_norm}")
         self.max_norm = max_norm
         self.norm: Tensor | None = None
+        self.clipped: Tensor | None = None
 
     @torch.no_grad()
     def clip(self, tables: Sequence[nn.Parameter], dense: Sequence[nn.Parameter], lookup: Lookup | None = None) -> None:
@@ -58,3 +60,4 @@ class NormClip:
             if p.grad is not None and p.grad.is_sparse and not p.grad.is_coalesced():
                 p.grad = p.grad.coalesce()
         self.norm = clip_global_norm_([p.grad for p in parameters if p.grad is not None], self.max_norm)
+        self.clipped = (self.norm > self.max_norm).float()
