@@ -148,32 +148,37 @@ class Worker:
 
 
 def run(variants: Sequence[Variant], settings: Settings, tell: Callable[[str], None]) -> list[Result]:
-    """Measure all variants in turn.
+    """Measure all variants: those of one model, width and batch at the same time, in turn; then the next.
 
-    All workers stay alive, so memory must hold all tables at once. A worker that fails is left out with its reason.
+    A worker that fails is left out with its reason.
 
     Raises:
         RunError: no variant of autodim could be measured.
     """
     results = [Result(v) for v in variants]
+    groups: dict[tuple[str, int, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.variant.model, result.variant.width, result.variant.batch), []).append(result)
+    for (model, width, batch), group in groups.items():
+        tell(f"{model} {width}, batch {batch}: {len(group)} variants, {settings.repeats} rounds")
+        _measure(group, settings)
+    ours = [r for r in results if r.variant.system == "autodim"]
+    if ours and all(r.skip for r in ours):
+        raise RunError(f"nothing could be measured: {ours[0].skip}; expected at least one variant that runs")
+    return results
+
+
+def _measure(group: Sequence[Result], settings: Settings) -> None:
+    """Start a worker each, ask them in turn, end them. Memory must hold all tables of the group at once."""
     with tempfile.TemporaryDirectory(prefix="autodim-bench-") as folder:
-        workers = []
+        workers: list[Worker] = []
         try:
-            for k, result in enumerate(results):
-                tell(f"start {k + 1}/{len(results)}: {result.variant.system} {result.variant.name}")
+            for k, result in enumerate(group):
                 workers.append(Worker(result, settings, Path(folder) / str(k)))
             steps = {id(w): _calibrate(w, settings.seconds) for w in _alive(workers)}
-            for turn in range(settings.repeats):
-                tell(f"round {turn + 1}/{settings.repeats}")
+            for _ in range(settings.repeats):
                 for worker in _alive(workers):
-                    for name, values in (("train", worker.result.train), ("infer", worker.result.infer)):
-                        count = steps[id(worker)][name]
-                        answer = worker.ask(name, steps=count)
-                        if "seconds" in answer:
-                            values.append(count * worker.result.variant.batch / answer["seconds"])
-                        else:
-                            worker.result.skip = answer["skip"]
-                            break
+                    _round(worker, steps[id(worker)])
             for worker in _alive(workers):
                 worker.result.memory = worker.ask("memory")
                 if worker.result.variant.system == "autodim":
@@ -181,10 +186,15 @@ def run(variants: Sequence[Variant], settings: Settings, tell: Callable[[str], N
         finally:
             for worker in workers:
                 worker.close()
-    ours = [r for r in results if r.variant.system == "autodim"]
-    if ours and all(r.skip for r in ours):
-        raise RunError(f"nothing could be measured: {ours[0].skip}")
-    return results
+
+
+def _round(worker: Worker, steps: dict[str, int]) -> None:
+    for name, values in (("train", worker.result.train), ("infer", worker.result.infer)):
+        answer = worker.ask(name, steps=steps[name])
+        if "seconds" not in answer:
+            worker.result.skip = answer["skip"]
+            return
+        values.append(steps[name] * worker.result.variant.batch / answer["seconds"])
 
 
 def _alive(workers: Sequence[Worker]) -> Iterator[Worker]:
@@ -195,7 +205,7 @@ def _calibrate(worker: Worker, seconds: float) -> dict[str, int]:
     """Warm up, and how many steps take about `seconds`."""
     found = {}
     for name, share in (("train", 1.0), ("infer", 0.5)):
-        for warm in (3, 5):
+        for warm in (2, 3):
             answer = worker.ask(name, steps=warm)
             if "seconds" not in answer:
                 worker.result.skip = answer["skip"]

@@ -66,11 +66,11 @@ class Measured:
         reset_peak()
         self.before = status("VmRSS")
         layout = layout_of(variant, slots, tables)
-        model = ModelConfig(name=variant.model, width=variant.width, hidden=HIDDEN, cross_layers=spec["cross"])  # type: ignore[arg-type]
+        model = ModelConfig(name=variant.model, width=variant.width, hidden=HIDDEN, cross_layers=spec["cross"])
         self.widths = widths_of(layout)
         self.network = build_network(model, layout, columns.numeric.shape[1], columns.labels.shape[1], seed=0)
         self.network.to(device).train()
-        rule = TableOptimizerConfig(name=variant.optimizer, lr=1e-2)  # type: ignore[arg-type]
+        rule = TableOptimizerConfig(name=variant.optimizer, lr=1e-2)
         optimizers: list[torch.optim.Optimizer] = [
             build_table_optimizer(rule, self.network.tables.table_parameters()),
             build_dense_optimizer(DenseOptimizerConfig(), self.network.dense_parameters()),
@@ -109,7 +109,8 @@ class Measured:
         if self.columns.bags:
             part = replace(self.columns)  # bags cannot be cut cheaply: the whole part
             rows, times = len(part), 1
-        seconds = self._timed(lambda: predict(self.network, part, self.device, self.variant.batch), times)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.variant.bf16):
+            seconds = self._timed(lambda: predict(self.network, part, self.device, self.variant.batch), times)
         return {"seconds": seconds * (steps * self.variant.batch) / (rows * times)}
 
     def parts(self, steps: int) -> dict[str, float]:

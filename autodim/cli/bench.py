@@ -49,7 +49,9 @@ def bench(
     cuts = _numbers("--shares", shares, float)
     _choices("--unit", unit, ("params", "dims"))
     _choices("--device", device, ("cpu", "cuda"))
-    _positive("--rows", rows), _positive("--repeats", repeats)
+    _positive("--rows", rows)
+    _positive("--repeats", repeats)
+    _positive("--seconds", seconds)
     variants: list[Variant] = []
     for model, width, batch, scale in itertools.product(names, *sizes):
         for share, rule, low in itertools.product(cuts, rules, (False, True) if bf16 else (False,)):

@@ -9,7 +9,7 @@ from autodim.config.schema import ClipConfig, Config, PerturbConfig, Section, Tr
 from autodim.config.walk import dotted
 from autodim.config.yaml_text import KeyPath
 
-PERTURB_OPTIONS = {
+PERTURB_OPTIONS: dict[str, tuple[str, ...]] = {
     "xi": ("helen",),
     "norm_scope": ("helen",),
     "frequency": ("helen",),
@@ -17,7 +17,7 @@ PERTURB_OPTIONS = {
     "dense": ("helen",),
     "eta": ("asam",),
 }
-CLIP_OPTIONS = {
+CLIP_OPTIONS: dict[str, tuple[str, ...]] = {
     "max_norm": ("norm",),
     "clip": ("agc",),
     "eps": ("agc",),

@@ -133,10 +133,16 @@ class Concatenated:
         if not maps:
             out = self.like.new_zeros(self.batch, self.common)
         else:
-            out = self._joined() @ (maps[0] if len(maps) == 1 else torch.cat(maps))
+            # in float32 even under autocast: what is asked next is a small difference of large squares
+            with torch.autocast(self.like.device.type, enabled=False):
+                out = self._joined() @ (maps[0] if len(maps) == 1 else torch.cat(maps))
         return out if self.bias is None else out + self.bias.sum(0)
 
     def squares(self) -> Tensor:
+        with torch.autocast(self.like.device.type, enabled=False):
+            return self._squares()
+
+    def _squares(self) -> Tensor:
         # |v P + b|^2 = v (P P^T) v + 2 v (P b) + |b|^2
         out = self.like.new_zeros(self.batch)
         for vectors, projection, positions in self.groups:

@@ -98,3 +98,7 @@ class DCN(Model):
     def first_layers(self) -> Sequence[SlotLinear]:
         """The dense network's first layer and the cross vectors: everything that reads x_0, but for the output."""
         return (self.cross,) if self.deep is None else (self.cross, self.deep.first)
+
+    def head(self) -> list[nn.Parameter]:
+        out = () if self.out is None else self.out.parameters()
+        return [*self.cross_out.parameters(), *out, self.bias]

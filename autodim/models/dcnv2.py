@@ -87,3 +87,6 @@ class DCNv2(Model):
     def first_layers(self) -> Sequence[SlotLinear]:
         """The dense network's first layer and the first cross matrix."""
         return (self.cross_first,) if self.deep is None else (self.cross_first, self.deep.first)
+
+    def head(self) -> list[nn.Parameter]:
+        return list(self.out.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodim.embedding.vectors import SlotVectors, Stacked
 from autodim.models.base import Model
@@ -64,7 +64,7 @@ def pairs(slots: SlotVectors) -> Tensor:
     """`pair_sum` of what a model is given, B: uniform vectors as they lie, narrow ones without widening them."""
     if isinstance(slots, Stacked):
         return pair_sum(slots.vectors)
-    return (slots.total().float().square().sum(1) - slots.squares().float()) * 0.5
+    return (slots.total().square().sum(1) - slots.squares()) * 0.5
 
 
 class FM(Model):
@@ -93,3 +93,6 @@ class FM(Model):
 
     def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
         return self.first_order(linear, numeric) + pairs(slots)[:, None]
+
+    def head(self) -> list[nn.Parameter]:
+        return list(self.first_order.parameters())

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodim.embedding.vectors import SlotVectors
 from autodim.models.base import Model
-from autodim.models.mlp import Dense, SlotLinear, tail
+from autodim.models.mlp import Dense, SlotLinear, last_layer, tail
 
 if TYPE_CHECKING:
     from autodim.config.schema import ModelConfig
@@ -96,3 +96,6 @@ class PNN(Model):
 
     def first_layers(self) -> Sequence[Dense | SlotLinear]:
         return (self.first, self.product)
+
+    def head(self) -> list[nn.Parameter]:
+        return last_layer(self.rest) or self.first_dense()

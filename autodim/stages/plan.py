@@ -16,7 +16,7 @@ from autodim.dimension.budget import resolve
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.prepare import encode_with_progress
-from autodim.stages.pretrain import build_log_network, build_optimizers
+from autodim.stages.pretrain import build_log_network, log_rules
 from autodim.stages.prune import cost_model
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -76,7 +76,8 @@ def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device)
     layout = uniform_layout(log.slots, log.tables, config.model.width)
     network = build_log_network(config.model, layout, log, 0).to(device)
     bf16 = use_bf16(config.pretrain.bf16, device)
-    step = Step(network, build_optimizers(network, config.pretrain, log), missing=True, bf16=bf16)
+    rules = log_rules(network, config.pretrain, log)
+    step = Step(network, rules.optimizers, None, rules.perturbation, rules.clippers, missing=True, bf16=bf16)
     size = min(config.pretrain.batch, len(train))
     began = 0.0
     for number in range(STEPS):

@@ -8,11 +8,12 @@ import torch
 
 from autodim import artifact
 from autodim.config.schema import ModelConfig, TrainConfig
+from autodim.data.batches import Order
 from autodim.data.columns import EncodedLog
 from autodim.embedding.layout import Layout, uniform_layout
 from autodim.embedding.tables import Tables
 from autodim.errors import DataError
-from autodim.optim import build_dense_optimizer, build_table_optimizer
+from autodim.optim.build import Rules, build_rules
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -78,9 +79,12 @@ def train_network(
             raise DataError(f"split: the {name} part has no rows; expected some; change data.split")
     device = session.device
     network.to(device)
+    rules = log_rules(network, config, log)
     step = Step(
         network,
-        build_optimizers(network, config, log),
+        rules.optimizers,
+        perturbation=rules.perturbation,
+        clippers=rules.clippers,
         missing=bool(torch.isnan(train.labels).any()),
         bf16=use_bf16(config.bf16, device),
     )
@@ -88,31 +92,29 @@ def train_network(
         train, valid = train.to(device), valid.to(device)
     if teacher is not None:
         train = distilled(train, teacher[0].to(device), teacher[1], device)
-    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints")
+    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules)
     return training.run(session.progress, folder.name, session.stop)
 
 
-def build_optimizers(network: Network, config: TrainConfig, log: EncodedLog) -> list[torch.optim.Optimizer]:
-    """The tables' and the dense parameters' optimizers; either is left out where it has nothing to update."""
-    optimizers: list[torch.optim.Optimizer] = []
-    tables, dense = network.tables.table_parameters(), network.dense_parameters()
-    if tables:
-        optimizer = build_table_optimizer(config.optimizer.tables, tables)
-        if config.optimizer.tables.l2:
-            scales = l2_scales(network.tables, log, config.batch)
-            for group, scale in zip(optimizer.param_groups, scales, strict=True):
-                group["l2_scale"] = scale
-        optimizers.append(optimizer)
-    if dense:
-        optimizers.append(build_dense_optimizer(config.optimizer.dense, dense))
-    return optimizers
+def log_rules(network: Network, config: TrainConfig, log: EncodedLog) -> Rules:
+    """Everything that turns gradients into updates, for a network on its device and the training rows of a log."""
+    rules = config.optimizer
+    l2 = rules.tables.l2 or any(one.l2 for one in rules.clip)
+    return build_rules(
+        rules,
+        network,
+        epochs=config.epochs,
+        steps_per_epoch=Order(len(log.part("train")), config.batch, 0).steps_per_epoch,
+        counts={table.name: log.counts(table.name) for table in log.tables},
+        l2_scales=l2_scales(network.tables, log, config.batch) if l2 else None,
+    )
 
 
 def l2_scales(tables: Tables, log: EncodedLog, batch: int) -> list[torch.Tensor]:
-    """Per table tensor the factors (n) that make a lazy L2 penalty equal a dense one in expectation: 1 / P(row in batch).
+    """Per table tensor the factors (n) that make lazy L2 equal a dense penalty in expectation: 1 / P(row in batch).
 
-    The probability is that of a row with `c` occurrences among N training rows, `1 - exp(-c batch / N)`; rows that never
-    occur are never touched.
+    The probability is that of a row with `c` occurrences among N training rows, `1 - exp(-c batch / N)`; rows that
+    never occur are never touched.
     """
     rows = len(log.part("train"))
     scales = []

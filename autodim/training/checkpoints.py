@@ -112,6 +112,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path}: cannot be read as safetensors ({error})") from error
 
 
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The optimizers' state as tensors by name, and the rest (learning rates, step counts) as JSON values."""
     tensors: dict[str, Tensor] = {}

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
 from autodim.data.batches import Order
 from autodim.data.columns import Columns
 from autodim.errors import TrainingError
-from autodim.training.checkpoints import Checkpoints, load_optimizers, optimizer_tensors
+from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
+from autodim.training.gauges import Gauges
 from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.metrics import Metrics, evaluate_logits
 from autodim.training.network import Network
 from autodim.training.progress import Progress
 from autodim.training.seeds import derive
-from autodim.training.step import Step
+from autodim.training.step import Stateful, Step
 
 WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the device
 CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
@@ -30,7 +33,12 @@ CHUNK = 8192  # rows of a prediction batch; small enough for the activations to 
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation during training."""
+    """One evaluation during training.
+
+    Attributes:
+        lr: rate of the first optimizer (the tables', where there are any) at the next step.
+        optimizer: what the optimizers and clippers tell, by name; see `autodim.training.gauges`.
+    """
 
     epoch: int
     step: int
@@ -38,10 +46,13 @@ class Point:
     valid_auc: float
     valid_logloss: float
     lr: float
+    optimizer: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, float | int | None]:
-        """A JSON object; NaN becomes null."""
-        return {k: (None if math.isnan(v) else v) for k, v in vars(self).items()}
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; NaN and infinities become null, and `optimizer` is left out where it is empty."""
+        return {k: _number(v) for k, v in vars(self).items() if k != "optimizer"} | (
+            {"optimizer": {k: _number(v) for k, v in self.optimizer.items()}} if self.optimizer else {}
+        )
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Point:
@@ -52,7 +63,12 @@ class Point:
                 k: math.nan if value[k] is None else value[k]
                 for k in ("train_loss", "valid_auc", "valid_logloss", "lr")
             },
+            optimizer={k: math.nan if v is None else v for k, v in value.get("optimizer", {}).items()},
         )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ class Training:
         config: batch size, epochs, evaluations, patience.
         seed: of the order of the rows and of dropout; every batch is a pure function of (seed, epoch, step).
         folder: where checkpoints go; None: nowhere, and nothing is resumed.
+        schedules: of the step's optimizers; each moves on after every update.
     """
 
     def __init__(
@@ -104,9 +121,11 @@ class Training:
         config: TrainConfig,
         seed: int,
         folder: Path | None = None,
+        schedules: Sequence[LRScheduler] = (),
     ):
         self.network, self.step, (self.train, self.valid) = network, step, parts
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.schedules = config, seed, schedules
+        self.gauges = Gauges(step)
         device = self.device = next(chain(network.parameters(), network.buffers())).device
         train = self.train
         self.order = Order(len(train), config.batch, derive(seed, "order"))
@@ -139,6 +158,9 @@ class Training:
             epoch, step = divmod(self.position, steps)
             batch = self.train.batch(self.order.rows(epoch, step), self.device)
             losses = self.step(batch, derive(self.seed, "dropout", epoch, step))
+            for schedule in self.schedules:
+                schedule.step()
+            self.gauges.update()
             self.loss_sum += losses.sum()
             self.loss_steps += 1
             self.position += 1
@@ -174,7 +196,7 @@ class Training:
         self.loss_sum.zero_()
         self.loss_steps = 0
         lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
-        point = Point(epoch, self.position, loss, metrics.auc, metrics.logloss, lr)
+        point = Point(epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read())
         self.points.append(point)
         # an AUC that cannot be computed (one class in valid) never stops a training: the log loss decides then
         if self.best is None or _better(point, self.best):
@@ -206,6 +228,9 @@ class Training:
         extra, rest = optimizer_tensors(self.step.optimizers)
         tensors.update(extra)
         tensors["loss_sum"] = self.loss_sum
+        tensors.update({f"gauges/{k}": v for k, v in self.gauges.tensors().items()})
+        if isinstance(self.step.perturbation, Stateful):
+            tensors.update({f"perturbation/{k}": v for k, v in self.step.perturbation.state().items()})
         state: dict[str, Any] = {
             "position": self.position,
             "points": [p.to_json() for p in self.points],
@@ -213,6 +238,7 @@ class Training:
             "since_best": self.since_best,
             "loss_steps": self.loss_steps,
             "optimizers": rest,
+            "schedules": [s.state_dict() for s in self.schedules],
         }
         self.checkpoints.save(self.position, tensors, state)
 
@@ -221,9 +247,13 @@ class Training:
         if found is None:
             return
         tensors, state = found
-        prefix = "network/"
-        self.network.load_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self.network.load_state(below(tensors, "network/"))
         load_optimizers(self.step.optimizers, tensors, state["optimizers"])
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        if isinstance(self.step.perturbation, Stateful):
+            self.step.perturbation.load_state(below(tensors, "perturbation/"))
+        self.gauges.load(below(tensors, "gauges/"), self.device)
         self.loss_sum = tensors["loss_sum"].to(self.device)
         self.loss_steps, self.position = state["loss_steps"], state["position"]
         self.since_best = state["since_best"]

@@ -11,8 +11,8 @@ with one method, and each knows nothing of the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,19 @@ class Perturbation(Protocol):
         None leaves a tensor where it is, and its first gradient is the one that counts. The others are fresh tensors
         that the step uses up.
         """
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A perturbation that remembers earlier steps; checkpoints keep what it remembers."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a restart needs, as tensors by name."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """The reverse of `state`."""
         ...
 
 

@@ -123,15 +123,16 @@ def test_a_users_error_is_one_message_and_its_exit_code(name, autodim, config, r
 
 # Known to be wrong today: each ends with a traceback, or with 0. Strict, so that whoever mends one moves it up.
 BROKEN = {
-    "a dry run without a budget": (4, ["search", "CONFIG", "prune={budget: {amount: 3}, min_dim: 2}", "DRY"]),
-    "a missing widths file": (2, ["search", "CONFIG", "prune.strategy=manual", "prune.widths=nowhere.yaml"]),
-    "scores into no folder": (2, ["predict", "RUN", "LOG", "--out", "nowhere/scores.csv"]),
-    "a device that predict does not know": (2, ["predict", "RUN", "LOG", "--device", "tpu"]),
-    "a run folder that cannot be made": (5, ["search", "CONFIG", "run=/proc/nowhere/run"]),
-    "weights into a folder": (2, ["export", "RUN", "--format", "safetensors", "--out", "."]),
-    "a share above 1": (2, ["compare", "CONFIG", "--shares", "7", "--seeds", "0", "--out", "compared"]),
-    "half a seed": (2, ["compare", "CONFIG", "--strategies", "uniform", "--seeds", "0.5", "--out", "compared"]),
-    "no strategies": (2, ["compare", "CONFIG", "--strategies", ",", "--seeds", "0", "--out", "compared"]),
+    "a dry run without a budget": ["search", "CONFIG", "prune={budget: {amount: 3}, min_dim: 2}", "--dry-run"],
+    "a missing widths file": ["search", "CONFIG", "prune.strategy=manual", "prune.widths=nowhere.yaml"],
+    "a test part without rows": ["search", "CONFIG", "data.split={by: random, valid: 0.2, test: 0}"],
+    "scores into no folder": ["predict", "RUN", "LOG", "--out", "nowhere/scores.csv"],
+    "a device that predict does not know": ["predict", "RUN", "LOG", "--device", "tpu"],
+    "a run folder that cannot be made": ["search", "CONFIG", "run=/proc/nowhere/run"],
+    "weights into a folder": ["export", "RUN", "--format", "safetensors", "--out", "."],
+    "a share above 1": ["compare", "CONFIG", "--shares", "7", "--seeds", "0", "--out", "compared"],
+    "half a seed": ["compare", "CONFIG", "--strategies", "uniform", "--seeds", "0.5", "--out", "compared"],
+    "no strategies": ["compare", "CONFIG", "--strategies", ",", "--seeds", "0", "--out", "compared"],
 }
 
 
@@ -139,13 +140,17 @@ BROKEN = {
 @pytest.mark.xfail(strict=True, reason="known bugs of the command line, see the comment")
 def test_a_users_error_that_is_not_yet_one(name, autodim, config, run, tiny_log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, words = BROKEN[name]
-    places = {"CONFIG": str(config), "RUN": str(run), "LOG": str(tiny_log), "DRY": "--dry-run"}
-    words = [places.get(w, w) for w in words]
+    words = [{"CONFIG": str(config), "RUN": str(run), "LOG": str(tiny_log)}.get(w, w) for w in BROKEN[name]]
     if words[0] == "search" and not any(w.startswith("run=") for w in words):
-        words.append(f"run={tmp_path / 'run'}")
+        words.append("run=run")
     said = autodim(*words)
-    assert said.code == code and "error: " in said.err
+    assert 2 <= said.code <= 6 and "error: " in said.err
+
+
+@pytest.mark.xfail(strict=True, reason="score() asks for the vectors of the first slot, and there is none")
+def test_a_log_without_slots_walks_the_road(autodim, config, tmp_path):
+    said = autodim("search", config, "data.slots=[{name: age, kind: value}]", f"run={tmp_path / 'run'}", "--json")
+    assert said.code == 0 and json.loads(said.out)["widths"] == {}
 
 
 def test_a_wrong_flag_is_a_usage_error(autodim):

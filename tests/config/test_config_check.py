@@ -17,6 +17,10 @@ def raw(**sections: dict[str, Any]) -> dict[str, Any]:
     return {**sections, "data": {**data, **sections.get("data", {})}}
 
 
+def optimizer(**sections: Any) -> dict[str, Any]:
+    return {"pretrain": {"optimizer": sections}}
+
+
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"data": {"path": None}}, "data: found neither `path` nor `log`"),
     ({"data": {"slots": []}}, "data.slots: none given"),
@@ -76,6 +80,30 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"prune": {"slots": {"user": {"min_dim": 6, "max_dim": 2}}}}, "found 6, expected at most max_dim: 2"),
     ({"prune": {"max_dim": 4, "slots": {"user": {"min_dim": 6}}}}, "prune.slots.user.min_dim: found 6"),
     ({"run": " "}, "run: found"),
+    (optimizer(clip=[{"name": "cowclip"}], tables={"l2": 1e-5}), "move it: l2: 1e-05 here"),
+    (optimizer(clip=[{"name": "cowclip", "l2": 0.1}], tables={"l2": 1e-5}), "optimizer.tables.l2 to 0 and keep"),
+    (
+        {"retrain": {"optimizer": {"clip": [{"name": "cowclip"}], "tables": {"l2": 1}}}},
+        "retrain.optimizer.clip[0]: cow",
+    ),
+    ({"pretrain": {"plateau": 0.1, "optimizer": {"schedule": {"name": "cosine"}}}}, "beside pretrain.plateau: 0.1"),
+    ({"pretrain": {"epochs": 2, "optimizer": {"schedule": {"name": "linear", "warmup": 2}}}}, "found 2 epochs"),
+    (optimizer(schedule={"name": "constant", "floor": 0.1}), "schedule.floor: has no effect"),
+    (optimizer(perturb={"name": "sam", "xi": 0.5}), "pretrain.optimizer.perturb.xi: has no effect with"),
+    (optimizer(perturb={"name": "sam", "frequency": "ema"}), "perturb.name: sam, only with helen; take it out"),
+    (optimizer(perturb={"name": "asam", "frequency": "global"}), "perturb.name: asam, only with helen"),
+    (optimizer(perturb={"name": "asam", "norm_scope": "row"}), "perturb.norm_scope: has no effect"),
+    (optimizer(perturb={"name": "sam", "dense": "none"}), "perturb.dense: has no effect"),
+    (optimizer(perturb={"name": "helen", "eta": 0.5}), "perturb.name: helen, only with asam"),
+    (optimizer(perturb={"name": "helen", "decay": 0.5}), "perturb.frequency: batch, only with ema"),
+    (optimizer(clip=[{"name": "norm"}]), "pretrain.optimizer.clip[0].max_norm: missing, expected"),
+    (optimizer(clip=[{"name": "norm", "max_norm": 1, "zeta": 1}]), "clip[0].zeta: has no effect"),
+    (optimizer(clip=[{"name": "agc", "max_norm": 1}]), "clip[0].name: agc, only with norm"),
+    (optimizer(clip=[{"name": "cowclip", "clip": 1}]), "clip[0].name: cowclip, only with agc"),
+    (optimizer(clip=[{"name": "agc"}, {"name": "agc"}]), "clip[1]: agc is listed twice"),
+    (optimizer(dense={"mode": "tfrs"}), "pretrain.optimizer.dense.mode: has no effect"),
+    (optimizer(perturb={"rho": 0.1}), "pretrain.optimizer.perturb.name: missing, expected one of helen, sam, asam"),
+    (optimizer(perturb={"name": "helena"}), 'did you mean "helen"?'),
 ]
 
 
@@ -103,6 +131,11 @@ def test_each_contradiction_has_its_message(sections: dict[str, Any], message: s
         {"data": {"slots": ["user", {"name": "last", "table": "user"}]}},
         {"data": {"header": False, "names": ["click", "user", "item", "age"]}},
         {"data": {"drop": {"click": -1}}},
+        optimizer(perturb={"name": "helen", "xi": 0.5, "frequency": "ema", "decay": 0.5, "dense": "none"}),
+        optimizer(perturb={"name": "sam", "rho": 0}, clip=[{"name": "agc"}, {"name": "norm", "max_norm": 1}]),
+        optimizer(perturb={"name": "asam", "eta": 0.5, "xi": 0.3, "frequency": "batch"}),  # the others' defaults
+        optimizer(clip=[{"name": "cowclip", "l2": 1e-5}], schedule={"name": "linear", "warmup": 0.5, "floor": 0.1}),
+        optimizer(dense={"name": "clippy_adam", "mode": "tfrs"}, tables={"l2": 1e-5}, clip=[{"name": "agc"}]),
     ],
 )
 def test_what_makes_sense_passes(sections: dict[str, Any]) -> None:

@@ -92,6 +92,9 @@ def test_show_tells_what_a_component_is_and_how_to_choose_it() -> None:
     assert "pretrain.optimizer.tables.name=adagrad" in printed
     assert "pretrain.optimizer.dense.name=adagrad" in printed
     assert json.loads(run("show", "deepfm", "--json"))[0]["key"] == "model.name"
+    assert "pretrain.optimizer.perturb.name=helen" in run("show", "helen")
+    told = run("show", "agc").split("choose it with ")[1].strip().replace("'", "")
+    assert load_config(catalogue.find_config("movielens"), [told]).config.pretrain.optimizer.clip[0].name == "agc"
     with pytest.raises(ConfigError, match='did you mean "deepfm"'):
         run("show", "deepfn")
 

@@ -92,6 +92,31 @@ def test_initial_weights_are_a_function_of_the_seed_alone(name, product):
 
 
 @NAMES
+@pytest.mark.parametrize("hidden", [(8, 5), ()])
+def test_the_head_is_the_last_layer_of_every_part(name, product, hidden):
+    """Logits are affine in it, and where it is zero no other dense parameter matters."""
+    model = build_model(config(name, product, hidden=hidden), S, N, 2, seed=1).double()
+    head = model.head()
+    for k, parameter in enumerate(head):  # biases start at zero
+        parameter.data = draw(*parameter.shape, seed=50 + k).double()
+    start = [p.detach().clone() for p in head]
+    found = {}
+    for factor in (0.0, 1.0, 2.0):
+        for parameter, value in zip(head, start, strict=True):
+            parameter.data = factor * value
+        vectors, linear, numeric = (draw(*shape, seed=7).double() for shape in ((B, S, D), (B, S), (B, N)))
+        found[factor] = model(Stacked(vectors), linear, numeric)
+    torch.testing.assert_close(found[2.0] - found[1.0], found[1.0] - found[0.0])
+    assert (found[1.0] != found[0.0]).all()
+    others = [p for p in model.parameters() if all(p is not h for h in head)]
+    for parameter in head:
+        parameter.data = torch.zeros_like(parameter)
+    out = model(Stacked(vectors), linear, numeric).sum()
+    gradients = torch.autograd.grad(out, others, allow_unused=True) if others and out.requires_grad else []
+    assert all(g is None or not g.any() for g in gradients)
+
+
+@NAMES
 def test_reset_first_redraws_the_first_dense_layers_and_nothing_else(name, product):
     model = build_model(config(name, product), S, N, 1, seed=1)
     first = {id(p) for p in model.first_dense()}

@@ -8,11 +8,22 @@ from typing import get_args
 
 import pytest
 import torch
+from small_network import network
 from torch import Tensor, nn
 
-from autodim.config.schema import DenseOptimizerConfig, TableOptimizerConfig
+from autodim.config.schema import (
+    ClipConfig,
+    DenseOptimizerConfig,
+    OptimizerConfig,
+    PerturbConfig,
+    ScheduleConfig,
+    TableOptimizerConfig,
+)
+from autodim.errors import ConfigError
 from autodim.optim import build_dense_optimizer, build_table_optimizer, state_numbers
-from autodim.optim.methods import DENSE_OPTIMIZERS, TABLE_OPTIMIZERS, UNFUSED
+from autodim.optim.build import build_clipper, build_perturbation, build_rules
+from autodim.optim.methods import CLIPPERS, DENSE_OPTIMIZERS, PERTURBATIONS, TABLE_OPTIMIZERS, UNFUSED
+from autodim.optim.schedule import SCHEDULES
 
 
 def test_every_name_of_the_config_has_a_rule():
@@ -68,6 +79,57 @@ def test_fused_dense_rules_equal_the_plain_loop(name):
         rule.step()
         reference.step()
     torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "relative", "absolute"), [("paper", 0.5, 1e-2), ("tfrs", 0.1, 1e-7)])
+@pytest.mark.parametrize("name", UNFUSED)
+def test_clippy_takes_the_configs_mode(name, mode, relative, absolute):
+    config = DenseOptimizerConfig.model_validate({"name": name, "mode": mode})
+    group = build_dense_optimizer(config, [nn.Parameter(torch.ones(3))]).param_groups[0]
+    assert (group["relative"], group["absolute"]) == (relative, absolute)
+
+
+def test_every_stabiliser_of_the_config_is_built_with_its_numbers():
+    for section, table in ((PerturbConfig, PERTURBATIONS), (ClipConfig, CLIPPERS), (ScheduleConfig, SCHEDULES)):
+        assert set(get_args(section.model_fields["name"].annotation)) == set(table)
+    for name, rho in (("helen", 0.05), ("sam", 0.05), ("asam", 0.5)):
+        default = build_perturbation(PerturbConfig.model_validate({"name": name}))
+        assert type(default) is PERTURBATIONS[name] and default.rho == rho
+        assert build_perturbation(PerturbConfig.model_validate({"name": name, "rho": 0.0})).rho == 0
+    options = {"xi": 0.1, "norm_scope": "row", "frequency": "ema", "decay": 0.5, "dense": "none"}
+    helen = build_perturbation(PerturbConfig.model_validate({"name": "helen", **options}))
+    assert (helen.xi, helen.norm_scope, helen.frequency.decay, helen.dense) == (0.1, "row", 0.5, "none")
+    assert build_perturbation(PerturbConfig.model_validate({"name": "asam", "eta": 0.2})).eta == 0.2
+    net = network()
+    agc = build_clipper(ClipConfig.model_validate({"name": "agc", "clip": 0.2, "eps": 0.1}), net)
+    assert (agc.max_share, agc.eps, agc.exclude) == (0.2, 0.1, {id(p) for p in net.model.head()})
+    assert build_clipper(ClipConfig.model_validate({"name": "norm", "max_norm": 3.0}), net).max_norm == 3
+    rows = {"name": "cowclip", "ratio": 2.0, "zeta": 1e-3, "form": "released", "l2": 0.1}
+    cow = build_clipper(ClipConfig.model_validate(rows), net)
+    assert (cow.ratio, cow.zeta, cow.form, cow.l2) == (2, 1e-3, "released", 0.1)
+    with pytest.raises(ConfigError, match="max_norm"):
+        build_clipper(ClipConfig.model_validate({"name": "norm"}), net)
+    with pytest.raises(ConfigError, match="counts"):
+        build_perturbation(PerturbConfig.model_validate({"name": "helen", "frequency": "global"}))
+
+
+def test_l2_factors_reach_whatever_adds_l2():
+    net = network()
+    tables = net.tables.table_parameters()
+    scales = [torch.full((len(t),), 1.0 + k) for k, t in enumerate(tables)]
+    clip = {"clip": [{"name": "cowclip", "l2": 0.1}]}
+    (cow,) = build_rules(OptimizerConfig.model_validate(clip), net, l2_scales=scales).clippers
+    assert all(cow.l2_scale[t] is s for t, s in zip(tables, scales, strict=True))
+    rules = build_rules(OptimizerConfig.model_validate({"tables": {"l2": 0.1}}), net, l2_scales=scales)
+    assert all(g["l2_scale"] is s for g, s in zip(rules.optimizers[0].param_groups, scales, strict=True))
+
+
+def test_a_warmup_as_long_as_the_training_by_rounding_still_reaches_a_last_step():
+    rules = build_rules(
+        OptimizerConfig.model_validate({"schedule": {"name": "cosine", "warmup": 0.99}}), network(), steps_per_epoch=3
+    )
+    assert len(rules.schedules) == 2
+    assert rules.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 3)
 
 
 def test_a_model_without_tables_gets_a_rule_that_does_nothing():

@@ -13,6 +13,7 @@ from autodim.dimension.allocation import Allocation
 from autodim.errors import BudgetError, ConfigError, RunError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
+from autodim.stages.report import curve
 from autodim.stages.search import search
 from autodim.training.losses import task_losses
 from autodim.training.progress import Progress
@@ -149,6 +150,16 @@ def test_retrain_from_a_hand_edited_widths_file(run, tmp_path):
         ("model.name=fm",),
         ("model.name=pnn", "prune.multiple_of=4"),
         ("model.name=dcnv2", "pretrain.optimizer.tables.name=adagrad"),
+        (
+            "pretrain.optimizer.perturb.name=helen",
+            "pretrain.optimizer.perturb.frequency=global",
+            "pretrain.optimizer.clip=[{name: agc}]",
+            "pretrain.optimizer.schedule.name=cosine",
+            "pretrain.optimizer.schedule.warmup=0.5",
+            "retrain.optimizer.perturb.name=asam",
+            "retrain.optimizer.clip=[{name: cowclip, l2: 1e-4}, {name: norm, max_norm: 5}]",
+            "retrain.optimizer.dense.name=clippy_adagrad",
+        ),
     ],
 )
 def test_every_strategy_walks_the_road(tiny_log, tmp_path, overrides):
@@ -158,6 +169,35 @@ def test_every_strategy_walks_the_road(tiny_log, tmp_path, overrides):
     finished = search(config, QUIET)
     allocation = Allocation.from_yaml((finished.folder / "widths.yaml").read_text())
     assert 0 < allocation.spent <= allocation.asked
+
+
+def test_stabilisers_walk_the_road_and_leave_their_gauges(tiny_log, tmp_path):
+    config = tiny_config(
+        tiny_log,
+        tmp_path / "run",
+        "pretrain.optimizer.perturb={name: helen, rho: 0.02, frequency: global}",
+        "pretrain.optimizer.clip=[{name: norm, max_norm: 1}]",
+        "pretrain.optimizer.schedule={name: cosine, warmup: 0.5, floor: 0.1}",
+        "retrain.optimizer.clip=[{name: cowclip, l2: 1e-5}]",
+    )
+    finished = search(config, QUIET)
+    first, last = (artifact.read_json(finished.stage(s) / "history.json") for s in ("pretrain", "retrain"))
+    assert {*first[0]["optimizer"]} == {"norm/clipped", "norm/norm"} and {*last[0]["optimizer"]} == {"cowclip/clipped"}
+    assert first[0]["lr"] > first[-1]["lr"] > 0
+    results = artifact.read_json(finished.folder / "evaluate" / "results.json")["models"]
+    assert results[0]["test"][0]["auc"] > 0.7
+    assert [p.valid_auc for p in curve(finished, "pretrain")] == [p["valid_auc"] for p in first]
+
+
+def test_helen_without_a_radius_is_the_base_to_the_bit_in_the_pipeline(run, tiny_log, tmp_path):
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.optimizer.perturb={name: helen, rho: 0}")
+    found = search(config, QUIET, stages=("prepare", "pretrain"))
+    expected, _ = load_network(run.stage("pretrain") / "model")
+    network, _ = load_network(found.stage("pretrain") / "model")
+    assert all(torch.equal(v, network.state()[k]) for k, v in expected.state().items())
+    assert (found.stage("pretrain") / "history.json").read_bytes() == (
+        run.stage("pretrain") / "history.json"
+    ).read_bytes()
 
 
 def test_an_infeasible_budget_is_named_before_anything_is_lost(run):

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (runs in another environment, with libraries that this one does not have)
 """What the workers of all peers share: ready-made batches, timed blocks of steps, memory."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (runs in another environment, with libraries that this one does not have)
 """DeepCTR-Torch: its DeepFM (without dense layers: FM) and DCN, Adam as in its examples, the body of its `fit`."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (runs in another environment, with libraries that this one does not have)
 """FuxiCTR: FM, DeepFM and DCNv2 of its layers as in its model zoo, Adam on all parameters, its own training step."""
 
 from __future__ import annotations

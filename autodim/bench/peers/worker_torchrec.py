@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (runs in another environment, with libraries that this one does not have)
 """torchrec with fbgemm-gpu-cpu: one fused embedding collection with row-wise Adagrad, dense layers with Adam."""
 
 from __future__ import annotations
