@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -26,7 +27,7 @@ def measure(device: torch.device, seconds: float = 0.3) -> Rates:
     for kind in (torch.float32, torch.bfloat16):
         a, b = torch.randn(2, size, size, device=device).to(kind)
         out = torch.empty_like(a)
-        found[kind] = 2 * size**3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device, seconds)
+        found[kind] = 2 * size**3 / _best(partial(torch.mm, a, b, out=out), device, seconds)
     return Rates(2 * source.numel() * 4 / copy, found[torch.float32], found[torch.bfloat16])
 
 

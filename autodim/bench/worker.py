@@ -20,14 +20,16 @@ from autodim.bench.machine import synchronize
 from autodim.bench.peers.protocol import reset_peak, serve, status
 from autodim.bench.variants import HIDDEN, Variant, layout_of, widths_of
 from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TableOptimizerConfig
+from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns, EncodedLog
-from autodim.embedding.layout import Slot, Table
+from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 from autodim.embedding.tables import Lookup
 from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
 from autodim.training.loop import predict
+from autodim.training.network import Network
 from autodim.training.step import Step
 
 PARTS = ("data", "lookup", "dense", "rows", "update")
@@ -58,6 +60,7 @@ class Measured:
     def __init__(self, spec: dict[str, Any]):
         variant = self.variant = Variant(**spec["variant"])
         self.device = device = set_up(spec["device"], spec["threads"])
+        self.cross = spec["cross"]
         slots, tables, columns = read_log(spec, variant.scale)
         if device.type == "cuda":
             columns = columns.to(device)
@@ -66,26 +69,35 @@ class Measured:
         reset_peak()
         self.before = status("VmRSS")
         layout = layout_of(variant, slots, tables)
-        model = ModelConfig(name=variant.model, width=variant.width, hidden=HIDDEN, cross_layers=spec["cross"])
         self.widths = widths_of(layout)
-        self.network = build_network(model, layout, columns.numeric.shape[1], columns.labels.shape[1], seed=0)
-        self.network.to(device).train()
-        rule = TableOptimizerConfig(name=variant.optimizer, lr=1e-2)
-        optimizers: list[torch.optim.Optimizer] = [
-            build_table_optimizer(rule, self.network.tables.table_parameters()),
-            build_dense_optimizer(DenseOptimizerConfig(), self.network.dense_parameters()),
-        ]
+        self.network = self._network(variant, layout, columns.numeric.shape[1], columns.labels.shape[1])
         missing = bool(torch.isnan(columns.labels).any())
-        self.step = Step(self.network, optimizers, missing=missing, bf16=variant.bf16)
+        self.step = Step(self.network, self._optimizers(self.network), missing=missing, bf16=variant.bf16)
         self.order = Order(len(columns), variant.batch, seed=0)
         # only whole batches, so that samples = steps x batch
         self.whole = max(1, len(columns) // variant.batch)
         self.position = 0
 
     def warm_up(self) -> None:
-        """Load the kernels' code before memory is counted."""
-        a = torch.ones(64, 64, device=self.device)
-        (a @ a).sum().item()
+        """A step of the same kind on a tiny table, so that code and the libraries' own buffers are not counted."""
+        tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0})
+        slots, tables = (Slot("a", "a"), Slot("b", "b")), (Table("a", 8), Table("b", 8))
+        network = self._network(tiny, uniform_layout(slots, tables, 4), 0, 1)
+        step = Step(network, self._optimizers(network), bf16=tiny.bf16)
+        ids = torch.ones(256, 2, dtype=torch.int32, device=self.device)
+        ones = torch.ones(256, 1, device=self.device)
+        step(Batch(ids, ones[:, :0], ones), 0)
+
+    def _network(self, variant: Variant, layout: Layout, numeric: int, tasks: int) -> Network:
+        model = ModelConfig(name=variant.model, width=variant.width, hidden=HIDDEN, cross_layers=self.cross)
+        return build_network(model, layout, numeric, tasks, seed=0).to(self.device).train()
+
+    def _optimizers(self, network: Network) -> list[torch.optim.Optimizer]:
+        rule = TableOptimizerConfig(name=self.variant.optimizer, lr=1e-2)
+        return [
+            build_table_optimizer(rule, network.tables.table_parameters()),
+            build_dense_optimizer(DenseOptimizerConfig(), network.dense_parameters()),
+        ]
 
     def facts(self) -> dict[str, Any]:
         unique = self.network.tables.lookup(self._batch()).groups

@@ -27,7 +27,7 @@ def make(spec: dict[str, Any]) -> Loop:
     for i, y in slices(spec, ids, labels):
         values = torch.from_numpy(i.T.copy()).flatten().long()  # slot-major, as the library lays them out
         lengths = torch.ones(values.shape[0], dtype=torch.int32)
-        keyed = KeyedJaggedTensor(names, values, lengths)
+        keyed = KeyedJaggedTensor(names, values, lengths=lengths)
         keyed.offsets()  # worked out once: part of the batch
         batches.append((keyed, torch.from_numpy(y)))
     before = resident()
@@ -50,7 +50,8 @@ def make(spec: dict[str, Any]) -> Loop:
         def __init__(self) -> None:
             super().__init__()
             self.embeddings = collection(width, "t_")
-            self.first = collection(1, "f_") if kind in ("fm", "deepfm") else None
+            # first-order weights in the narrowest table that the library allows, 4 numbers wide
+            self.first = collection(4, "f_") if kind in ("fm", "deepfm") else None
             self.mlp = MLP(inputs, hidden) if kind != "fm" else None
             self.cross = CrossNet(inputs, spec["cross"]) if kind == "dcnv2" else None
             out = (hidden[-1] if kind != "fm" else 0) + (inputs if kind == "dcnv2" else 0)
