@@ -72,7 +72,7 @@ class Result:
 
 
 def search(
-    log: pd.DataFrame | str | Path,
+    log: pd.DataFrame | str | Path | None = None,
     label: str | Mapping[str, Any] | None = None,
     slots: Sequence[str | Mapping[str, Any]] | None = None,
     budget: str = "25% params",
@@ -83,7 +83,7 @@ def search(
     """Walk the whole road: from a log to widths, a small model and a report.
 
     Args:
-        log: a DataFrame, or the path of a CSV or Parquet file.
+        log: a DataFrame, the path of a CSV or Parquet file, or None where `settings` name the log (`data.log`).
         label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`).
         slots: columns (or slot sections) to use; default for a DataFrame: every other column.
         budget: `25% params`, `1000000 bytes`, `0.25 dims`.
@@ -97,7 +97,7 @@ def search(
     values: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in (settings or {}).items()}
     data = values.setdefault("data", {})
     frame = log if isinstance(log, pd.DataFrame) else None
-    if frame is None:
+    if frame is None and log is not None:
         data["path"] = str(log)
     if label is not None:
         data["labels"] = [label if isinstance(label, str) else dict(label)]

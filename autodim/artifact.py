@@ -30,8 +30,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         RunError: the target is not a regular file, or the disk refuses; what was there before is kept.
     """
     refuse_special(path)
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; expected the name of a file to write")
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
@@ -226,9 +229,12 @@ class Lock:
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "lock"
-        self._file = open(self.path, "a+")  # noqa: SIM115 - held open for as long as the lock is held
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+")  # noqa: SIM115 - held open for as long as the lock is held
+        except OSError as error:
+            raise disk_error(self.path, 0, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -45,7 +45,7 @@ def nearest(word: str, known: list[str]) -> str | None:
     """The entry of `known` that `word` most likely meant, or None."""
     import difflib
 
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.55)
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

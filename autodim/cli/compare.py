@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
+from autodim.config.catalogue import components
+from autodim.errors import ConfigError, did_you_mean
 
 
 def compare(
@@ -25,9 +28,9 @@ def compare(
 ) -> None:
     """Every strategy at the same budgets, over seeds, against the uncut model; run it again to continue."""
     settings = read_config(config, overrides)
-    names = _names(strategies)
-    budgets = _floats(shares) or ([settings.prune.budget.share] if settings.prune.budget.share else [0.25])
-    numbers = [int(v) for v in _floats(seeds, "--seeds")]
+    names = read_strategies(strategies)
+    budgets = read_shares(shares) or [settings.prune.budget.share or 0.25]
+    numbers = read_seeds(seeds)
     finished = (Path(config) / "pretrain" / "done.json").is_file()
     folder = out or (Path(config) / "compare" if finished else Path(settings.run + "-compare"))
 
@@ -55,22 +58,52 @@ def compare(
     typer.echo("saved: " + ", ".join(map(str, [table, folder / "comparison.json", *reports])), err=True)
 
 
-def _names(text: str) -> list[str]:
-    from autodim.config.catalogue import components
-    from autodim.errors import ConfigError, did_you_mean
+def read_strategies(text: str) -> list[str]:
+    """Names from `a,b`.
 
+    Raises:
+        ConfigError: none, or one that is not a strategy.
+    """
     known = [e.name for e in components()["strategies"]]
     names = [n.strip() for n in text.split(",") if n.strip()]
+    if not names:
+        raise ConfigError(
+            f"--strategies: found {text!r}, expected names separated by commas; known: {', '.join(known)}"
+        )
     for name in names:
         if name not in known:
             raise ConfigError(f"--strategies: found {name!r}{did_you_mean(name, known)}")
-    return names
+    return list(dict.fromkeys(names))
 
 
-def _floats(text: str, flag: str = "--shares") -> list[float]:
-    from autodim.errors import ConfigError
+def read_shares(text: str) -> list[float]:
+    """Shares from `0.5,0.25`, each above 0 and at most 1.
 
+    Raises:
+        ConfigError: anything else.
+    """
+    shares = [_number(part, "--shares", float) for part in text.split(",") if part.strip()]
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ConfigError(f"--shares: found {share:g}, expected shares of the uniform model, above 0 and at most 1")
+    return list(dict.fromkeys(shares))
+
+
+def read_seeds(text: str) -> list[int]:
+    """Whole numbers from `0,1,2`.
+
+    Raises:
+        ConfigError: none, or something else.
+    """
+    seeds = [int(_number(part, "--seeds", int)) for part in text.split(",") if part.strip()]
+    if not seeds:
+        raise ConfigError(f"--seeds: found {text!r}, expected whole numbers separated by commas")
+    return list(dict.fromkeys(seeds))
+
+
+def _number(part: str, flag: str, kind: Callable[[str], float]) -> float:
     try:
-        return [float(v) for v in text.split(",") if v.strip()]
+        return kind(part)
     except ValueError as error:
-        raise ConfigError(f"{flag}: found {text!r}, expected numbers separated by commas") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(f"{flag}: found {part.strip()!r}, expected {what} separated by commas") from error

@@ -29,6 +29,5 @@ def export(
     if out is None:
         typer.echo(found, nl=not found.endswith("\n"))
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
         artifact.write_text(out, found)
         typer.echo(str(out), err=True)

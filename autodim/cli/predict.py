@@ -21,6 +21,7 @@ def predict(
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Score new rows with a run's small model; ids that training never saw read the out-of-vocabulary row."""
+    from autodim.artifact import write_bytes
     from autodim.errors import ConfigError, did_you_mean
     from autodim.stages.predict import MODELS
     from autodim.stages.predict import predict as score
@@ -33,9 +34,7 @@ def predict(
     frame = score(run, data, set_up(device, None), model)
     if out is None:
         frame.to_csv(sys.stdout, index=False)
-    elif out.suffix == ".csv":
-        frame.to_csv(out, index=False)
-    else:
-        frame.to_parquet(out, index=False)
-    if out is not None:
-        typer.echo(f"{out}: {len(frame):,} rows", err=True)
+        return
+    written = frame.to_csv(index=False).encode() if out.suffix == ".csv" else frame.to_parquet(index=False)
+    write_bytes(out, written)
+    typer.echo(f"{out}: {len(frame):,} rows", err=True)

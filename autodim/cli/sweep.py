@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
-from autodim.cli.compare import _floats, _names
+from autodim.cli.compare import read_shares, read_strategies
 
 
 def sweep(
@@ -27,7 +27,7 @@ def sweep(
 ) -> None:
     """Cut the pretrained model at every budget and measure each cut, without a retrain."""
     settings = read_config(config, overrides)
-    names, budgets = _names(strategies), _floats(shares)
+    names, budgets = read_strategies(strategies), read_shares(shares)
 
     from dataclasses import asdict
 

@@ -24,6 +24,8 @@ def label_values(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing:
     """
     column = coded(array, missing)
     values, bad = numbers(column.values)
+    if label.equals is None and label.above is None:
+        values, bad = _truths(column.values, values, bad)
     if label.equals is not None:
         if isinstance(label.equals, str):
             ones = pc.equal(column.values, pa.scalar(label.equals, column.values.type)).to_numpy(zero_copy_only=False)
@@ -47,6 +49,15 @@ def label_values(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing:
             )
         of_value = values.astype(np.float32)
     return np.append(of_value, np.float32(np.nan))[column.codes]
+
+
+def _truths(texts: pa.Array, values: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`true` and `false`, as Boolean columns read as text, are 1 and 0."""
+    lowered = pc.utf8_lower(texts.cast(pa.string()))
+    true, false = (
+        pc.equal(lowered, word).fill_null(False).to_numpy(zero_copy_only=False) for word in ("true", "false")
+    )
+    return np.where(true, 1.0, np.where(false, 0.0, values)), bad & ~(true | false)
 
 
 def matches(array: pa.Array | pa.ChunkedArray, value: str | int | float, missing: Sequence[str]) -> np.ndarray:

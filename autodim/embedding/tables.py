@@ -276,7 +276,10 @@ class Tables(nn.Module):
                 if group is None or group.weight is None:
                     continue
                 rows = group.weight[group.rows_of(block)]
-                rows.copy_(torch.randn(rows.shape, generator=generator) * std)
+                if rows.device == generator.device:
+                    rows.normal_(std=std, generator=generator)  # in place: a copy of a large table would stay resident
+                else:
+                    rows.copy_(torch.randn(rows.shape, generator=generator) * std)
                 rows[:1].zero_()
                 if group.projection is not None:
                     part = group.projection[group.blocks.index(block)]

@@ -57,11 +57,13 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
     Returns:
         One row per strategy, share and seed, and one per seed for the uncut model: `strategy`, `share`, `seed`,
         `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`,
-        and `truth_spearman` (found against true widths) on a planted log; an infeasible cell has `infeasible` with the reason instead of figures.
+        and `truth_spearman` (found against true widths) on a planted log; an infeasible cell has
+        `infeasible` with the reason instead of figures.
     """
     rows: list[dict[str, Any]] = []
+    device = set_up(config.device, config.threads)
     with artifact.Lock(place.folder), StopFlag() as stop:
-        session = Session(set_up(config.device, config.threads), progress, stop)
+        session = Session(device, progress, stop)
         artifact.write_json(place.folder / "environment.json", environment())
         base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
         log = prepare(base, session)

@@ -12,12 +12,11 @@ import torch
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.data.columns import Columns, EncodedLog
-from autodim.dimension.budget import resolve
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.prepare import encode_with_progress
 from autodim.stages.pretrain import build_log_network, log_rules
-from autodim.stages.prune import cost_model
+from autodim.stages.prune import check_feasible
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
@@ -48,7 +47,7 @@ def plan(config: Config) -> dict[str, Any]:
             log = EncodedLog.open(folder)
         seconds = time.monotonic() - began
         layout = uniform_layout(log.slots, log.tables, config.model.width)
-        budget = resolve(config.prune.budget, cost_model(config), layout)
+        budget = check_feasible(config, log)
         train = log.part("train")
         rate = _rate(config, log, train, device)
         rows = {part: len(log.part(part)) for part in ("train", "valid", "test")}

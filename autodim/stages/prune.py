@@ -11,14 +11,16 @@ from torch import Tensor
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
+from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.budget import resolve
+from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import CostModel, uniform_layout
+from autodim.errors import ConfigError
 from autodim.optim.costs import state_numbers
 from autodim.stages.cut import cut_network
 from autodim.stages.model_folder import load_network, save_network
@@ -30,6 +32,8 @@ from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 
+UNTRAINED = ("uniform", "random", "frequency_tiers", "power_rule", "fourth_root", "manual")  # need no trained model
+
 
 def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     """Write RUN/prune: widths.yaml, the scores, and the cut model (where the strategy cuts one).
@@ -39,7 +43,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     """
     config = run.config
     settings = config.prune
-    widths = Path(settings.widths).read_text() if settings.widths else None
+    widths = widths_text(settings.widths)
     source = run_result(run, "pretrain")
     inputs = artifact.digest(
         {"pretrain": source, "prune": settings.model_dump(mode="json"), "seed": config.seed, "widths": widths}
@@ -68,6 +72,34 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         f"({allocation.spent / max(allocation.uniform, 1):.2%} of the uniform model)"
     )
     return allocation
+
+
+def widths_text(path: str | None) -> str | None:
+    """The widths file of the strategy `manual`; its content is an input of the stage.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return None if path is None else Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"prune.widths: {path} cannot be read ({error}); expected a widths file") from error
+
+
+def check_feasible(config: Config, log: EncodedLog) -> Budget:
+    """What the budget comes to on this log, checked before anything is trained.
+
+    Raises:
+        BudgetError: no allocation meets the budget and the limits.
+        ConfigError: a limit or a widths file cannot be meant.
+    """
+    problem = problem_of(config, log, "")
+    budget = resolve(config.prune.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
+    if config.prune.strategy in UNTRAINED:
+        STRATEGIES[config.prune.strategy](problem, budget, None)
+    else:
+        check_minimum([c.curve(np.zeros(len(c.widths))) for c in problem.limits.values()], budget)
+    return budget
 
 
 def cut_for(run: Run, network: Network, allocation: Allocation, log: EncodedLog, session: Session) -> Network:
@@ -156,6 +188,8 @@ def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, di
         return {k: v.numpy() for k, v in named(prefix).items()}
 
     halves = (arrays("half0/"), arrays("half1/"))
+    if not tensors:
+        return Statistics(rows=rows), {}  # a log without slots
     everything, first, second = from_tensors(tensors)
     extra: dict[str, object] = {"spectral": everything}
     if first:

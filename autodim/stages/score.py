@@ -40,6 +40,8 @@ def score(
     update; and S products of D x D a row in float64.
     """
     layout = network.tables.layout
+    if not layout.slots:
+        return {}
     saliency = Saliency([s.name for s in layout.slots])
     spectral = Spectral([s.name for s in layout.slots], curvature)
     total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=session.device)

@@ -14,7 +14,7 @@ from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
-from autodim.stages.prune import prune
+from autodim.stages.prune import check_feasible, prune
 from autodim.stages.report import write_report
 from autodim.stages.retrain import retrain
 from autodim.stages.run import STAGES, Run
@@ -48,11 +48,14 @@ def search(
         AutodimError: see the stages.
     """
     folder = Path(config.run)
+    device = set_up(config.device, config.threads)
     run = Run(folder, config)
     with artifact.Lock(folder), StopFlag() as stop:
-        session = Session(set_up(config.device, config.threads), progress, stop)
+        session = Session(device, progress, stop)
         write_config(run)
         log = prepare(run, session, frame)
+        if "prune" in stages:
+            check_feasible(config, log)
         if "pretrain" in stages:
             pretrain(run, log, session)
             stop.check()

@@ -6,16 +6,20 @@ import os
 
 import torch
 
-from autodim.errors import ConfigError
+from autodim.errors import ConfigError, did_you_mean
 from autodim.training.memory import keep_memory
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def set_up(device: str, threads: int | None) -> torch.device:
     """Resolve `auto | cpu | cuda`, set the CPU threads and the allocator.
 
     Raises:
-        ConfigError: cuda was asked for and there is none; nothing falls back silently.
+        ConfigError: another word, or cuda was asked for and there is none; nothing falls back silently.
     """
+    if device not in DEVICES:
+        raise ConfigError(f"device: found {device!r}{did_you_mean(device, list(DEVICES))}")
     # a user's OMP_NUM_THREADS is a wish too
     count = threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or len(os.sched_getaffinity(0))
     torch.set_num_threads(count)
