@@ -15,6 +15,7 @@ from autodim.cli.compare import compare
 from autodim.cli.cp import cp
 from autodim.cli.demo import demo
 from autodim.cli.export import export
+from autodim.cli.init import init
 from autodim.cli.ls import ls
 from autodim.cli.predict import predict
 from autodim.cli.report import report
@@ -35,6 +36,7 @@ START, ROAD, AFTER = "Start here", "The road, stage by stage", "Afterwards"
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=START)(search)
 app.command(rich_help_panel=START)(ls)
+app.command(rich_help_panel=START)(init)
 app.command(rich_help_panel=START)(cp)
 app.command(rich_help_panel=START)(show)
 app.command(rich_help_panel=ROAD)(prepare)

@@ -65,7 +65,8 @@ class DeepFM(Model):
         )
 
     def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
-        return self.first_order(linear, numeric) + pairs(slots)[:, None] + self.deep(slots, numeric)
+        value, slots = pairs(slots)
+        return self.first_order(linear, numeric) + value[:, None] + self.deep(slots, numeric)
 
     def first_layers(self) -> Sequence[SlotLinear]:
         return (self.deep.first,)

@@ -1,0 +1,254 @@
+"""Guesses into YAML that runs as it is and says why."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from autodim.config import load_config
+from autodim.data.infer.guess import Guess, guess, part_values
+from autodim.data.infer.known import MOVIELENS, known_log
+from autodim.data.infer.profile import Profile, missing_texts, profile
+from autodim.data.infer.sample import ROWS, Sample, read_sample
+from autodim.data.infer.sniff import Format, sniff
+from autodim.data.infer.target import Target, find_target, label_line
+from autodim.data.infer.words import flow, scalar
+from autodim.errors import ConfigError
+
+COLUMN = 58  # where reasons begin
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A config and how it came about.
+
+    Attributes:
+        text: the YAML, checked.
+        rows: (column, what it becomes, why) for a table.
+        notes: what a person should know first.
+    """
+
+    text: str
+    rows: list[tuple[str, str, str]]
+    notes: list[str]
+
+
+def infer(path: str, label: str | None = None, target: str = "my.yaml", rows: int = ROWS) -> Inferred:
+    """A config for a log.
+
+    Args:
+        path: CSV, TSV or Parquet; a file, a folder or a pattern, as the config will say it.
+        label: a column, `rating>3` or `action=buy`; logs known by name have theirs.
+        target: what the config will be called, for the commands in it.
+        rows: to look at.
+
+    Raises:
+        ConfigError: a label that is not there, or whose meaning must be said; lists candidates.
+        DataError: a log that cannot be read; says how it could.
+
+    Cost: memory for the sample (64 MB of text at most) a few times over; about 4 s for 200,000 rows x 40 columns.
+    """
+    form = sniff(path, label)
+    sample = read_sample(form, rows)
+    known = known_log(form, sample.table)
+    if known == "movielens":
+        form, sample = _named(form, sample)
+    if known in ("criteo", "avazu"):
+        lines, rows_told = _known(known, form, sample, label), [("(all)", f"data.log: {known}", "the published format")]
+        notes = [f"recognised: the raw {known} log, whose label and slots autodim knows"]
+    else:
+        lines, rows_told, notes = _guessed(form, sample, label, "rating" if known and label is None else label)
+    if not form.parquet:
+        notes.insert(0, form.why)
+    lines = [*lines[:1], *_bad_rows(sample, notes), *lines[1:]]
+    text = "\n".join([*_top(path, target, form, sample), *_data(path, lines), *_training(sample)]) + "\n"
+    load_config(text, source=target)
+    return Inferred(text, rows_told, notes)
+
+
+def _named(form: Format, sample: Sample) -> tuple[Format, Sample]:
+    why = f"{form.why}; four columns as in MovieLens' ratings"
+    table = sample.table.rename_columns(list(MOVIELENS))
+    return (
+        Format(form.files, form.parquet, form.delimiter, form.header, MOVIELENS, why),
+        Sample(table, sample.rows, sample.whole, sample.rejected, sample.example),
+    )
+
+
+def _reason(text: str, why: str) -> str:
+    """A line and, beside it, the reason; nothing in a name can end the comment."""
+    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in why)
+    return f"{text:<{COLUMN}}  # {safe}"
+
+
+def _top(path: str, target: str, form: Format, sample: Sample) -> list[str]:
+    name = shlex.quote(target)
+    seen = "all" if sample.whole else f"a sample of {sample.table.num_rows:,}, first and spread, of about"
+    stem = re.sub(r"\.(csv|tsv|txt|gz|parquet|pq)\b", "", Path(path).name, flags=re.IGNORECASE)
+    run = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "log"
+    return [
+        _safe(f"# autodim search {name} --dry-run"),
+        _safe(f"# autodim search {name}"),
+        "#",
+        f"# Guessed by `autodim init` from {seen} {sample.rows:,} rows; the reason stands beside each guess. Correct what",
+        "# is wrong: `autodim cp template` is the manual of everything that a config may say.",
+        "",
+        f"description: {scalar(f'guessed from {Path(path).name}'[:150])}",
+        f"run: runs/{run}",
+        "seed: 0",
+        "",
+    ]
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _data(path: str, lines: list[str]) -> list[str]:
+    return ["data:", f"  path: {scalar(path)}", *(f"  {line}" if line else "" for line in lines), ""]
+
+
+def _bad_rows(sample: Sample, notes: list[str]) -> list[str]:
+    if not sample.rejected:
+        return []
+    share = sample.rejected / (sample.rejected + sample.table.num_rows)
+    limit = sample.rejected if sample.whole else max(10, round(3 * share * sample.rows))
+    notes.append(
+        f"{sample.rejected:,} of the sampled rows cannot be read ({sample.example}); data.max_bad_rows: {limit} leaves "
+        "such rows out and counts them. Better: correct the file"
+    )
+    return [_reason(f"max_bad_rows: {limit}", f"{sample.rejected:,} bad rows in the sample: {sample.example}")]
+
+
+def _known(known: str, form: Format, sample: Sample, label: str | None) -> list[str]:
+    name, also = ("label", "c1") if known == "criteo" else ("click", "click")
+    if label not in (None, name, also):
+        raise ConfigError(f"--label {label!r}: this is the raw {known} log, whose label is {name!r}; leave --label out")
+    lines = [
+        _reason(f"log: {known}", "its columns and values are those of the published log; brings label and slots"),
+        _min_count(sample),
+        "split: {by: random, valid: 0.1, test: 0.1, seed: 0}",
+    ]
+    if known == "avazu":
+        lines.append(
+            "# split: {by: time, column: hour, valid: 0.1, test: 0.1}   # better, where the log has several days"
+        )
+    return lines
+
+
+def _guessed(
+    form: Format, sample: Sample, asked: str | None, label: str | None
+) -> tuple[list[str], list[tuple[str, str, str]], list[str]]:
+    table = sample.table
+    missing = ("", *missing_texts(table))
+    profiles = [profile(name, table[name], missing) for name in form.names]
+    target = find_target(profiles, table, label, missing)
+    guesses = guess(profiles, target)
+    if not any(g.role == "slot" for g in guesses):
+        raise ConfigError(
+            "no column is left that a model could learn from: "
+            + "; ".join(f"{scalar(g.column)}: {g.why}" for g in guesses[:8])
+        )
+    lines = [*_format(form), _reason("labels:", target.why), f"  {label_line(target)}"]
+    lines += ["slots:"]
+    lines += [_slot_line(g) for g in guesses if g.role == "slot"]
+    others = [g for g in guesses if g.role in ("out", "time")]
+    if others:
+        lines += ["  # left out:", *(_slot_line(g) for g in others)]
+    if target.drop:
+        gone = "unknown label" if target.drop[target.column] != "" else "missing label"
+        lines.append(_reason(f"drop: {flow(_keyed(target.drop))}", f"rows with {gone}"))
+    texts = ", ".join(f'"{t}"' if t != "\\N" else "'\\N'" for t in missing)
+    if len(missing) > 1:
+        lines.append(_reason(f"missing: [{texts}]", "these texts stand among numbers"))
+    lines += [_min_count(sample), *_split(guesses, profiles, sample)]
+    told = [(target.column, "label", target.why)] + [(g.column, _becomes(g), g.why) for g in guesses]
+    notes = [f"look at {scalar(g.column)}: {g.why}" for g in guesses if g.warn]
+    if asked is None:
+        notes.insert(
+            0, "recognised: MovieLens ratings; the label is a rating above the cut (another: --label 'rating>4')"
+        )
+    return lines, told, notes
+
+
+def _keyed(drop: dict[str, str | int | float]) -> dict[str, str | int | float]:
+    return {scalar(key): value for key, value in drop.items()}
+
+
+def _format(form: Format) -> list[str]:
+    if form.parquet:
+        return []
+    lines = [_reason(f"delimiter: {scalar(form.delimiter)}", form.why)]
+    if not form.header:
+        lines += ["header: false", f"names: [{', '.join(map(scalar, form.names))}]"]
+    return lines
+
+
+def _slot_line(g: Guess) -> str:
+    mark = "  - " if g.role == "slot" else "  # - "
+    return _reason(mark + flow(g.entry), g.why)
+
+
+def _becomes(g: Guess) -> str:
+    if g.role != "slot":
+        return {"out": "left out", "time": "time", "split": "split"}[g.role]
+    return " ".join(str(g.entry[k]) for k in ("kind", "buckets") if k in g.entry) or "categorical"
+
+
+def _min_count(sample: Sample) -> str:
+    least = 2 if sample.rows < 200_000 else 5 if sample.rows < 5_000_000 else 10
+    return _reason(f"min_count: {least}", f"rarer values share one row; for about {sample.rows:,} rows")
+
+
+def _split(guesses: list[Guess], profiles: list[Profile], sample: Sample) -> list[str]:
+    share = 0.1 if sample.rows >= 2000 else 0.2
+    random = f"split: {{by: random, valid: {share}, test: {share}, seed: 0}}"
+    for g in guesses:
+        if g.role == "split":
+            values = part_values(next(p for p in profiles if p.name == g.column))
+            keys = [f"by: column, column: {scalar(g.column)}"]
+            keys += [f"{part}_values: [{', '.join(map(scalar, v))}]" for part, v in values.items() if v]
+            if not values["valid"]:
+                keys.append("valid_values: [], valid_from: train, valid: 0.1")
+            if not values["test"]:
+                keys.append("test_values: []")
+            return [_reason(f"split: {{{', '.join(keys)}}}", g.why), f"# {random}"]
+    lines = [random]
+    ordered = sorted((g for g in guesses if g.role == "time"), key=lambda g: ", in the log's order" not in g.why)
+    for g in ordered[:1]:
+        entry = f"# split: {{by: time, column: {scalar(g.column)}, valid: 0.1, test: 0.1}}"
+        lines.append(_reason(entry, "train on the past, judge on the future: nearer to the truth of a live system"))
+    return lines
+
+
+def _training(sample: Sample) -> list[str]:
+    rows = sample.rows
+    batch = next(
+        (b for limit, b in ((20_000, 256), (100_000, 512), (1_000_000, 1024), (50_000_000, 2048)) if rows < limit), 4096
+    )
+    width, hidden = (8, "[64, 32]") if rows < 100_000 else (16, "[64, 32]" if rows < 5_000_000 else "[400, 400]")
+    epochs = 10 if rows < 10_000_000 else 3
+    size = f"for about {rows:,} rows" if not sample.whole else f"for {rows:,} rows"
+    train = [
+        _reason(f"  batch: {batch}", size),
+        _reason(f"  epochs: {epochs}", "at most; it stops when valid gets no better"),
+    ]
+    return [
+        "model:",
+        "  name: deepfm",
+        _reason(f"  width: {width}", f"for every slot at first, {size}; the search cuts it down"),
+        f"  hidden: {hidden}",
+        "",
+        "pretrain:",
+        *train,
+        "",
+        "prune:",
+        "  strategy: sseds",
+        _reason("  budget: {unit: params, share: 0.25}", "of what the uniform model spends on embeddings"),
+        "",
+        "retrain:",
+        "  mode: warm",
+        *train,
+    ]
