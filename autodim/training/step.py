@@ -29,8 +29,9 @@ Gradients = list[Tensor | None]
 class Weighting(Protocol):
     """T losses -> the gradients of one update."""
 
-    def gradients(self, losses: Tensor, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
-        """Gradients at `lookup.leaves` and then at `dense`, in that order."""
+    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup) -> Gradients:
+        """Gradients of the weighted losses (T) at the targets: leaves (in a second pass, their stand-ins) and dense
+        parameters. The lookup gives the unique rows, over which gradients at leaves are compared exactly."""
         ...
 
 
@@ -71,8 +72,8 @@ class Clipper(Protocol):
 class Sum:
     """The plain sum of the losses: the weighting of single-task models and the reference of all others."""
 
-    def gradients(self, losses: Tensor, lookup: Lookup, dense: Sequence[nn.Parameter]) -> Gradients:
-        return list(torch.autograd.grad(losses.sum(), [*lookup.leaves, *dense], allow_unused=True))
+    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup) -> Gradients:
+        return list(torch.autograd.grad(losses.sum(), list(targets), allow_unused=True)) if targets else []
 
 
 class Step:
@@ -123,7 +124,7 @@ class Step:
         torch.manual_seed(seed)
         lookup = self.network.tables.lookup(batch, learn=True)
         losses = self._losses(lookup, batch, None)
-        gradients = self.weighting.gradients(losses, lookup, self.dense)
+        gradients = self.weighting.gradients(losses, [*lookup.leaves, *self.dense], lookup)
         if self.perturbation is not None:
             torch.manual_seed(seed)
             gradients = self._second_pass(gradients, lookup, batch)
@@ -163,7 +164,7 @@ class Step:
         with statistics_kept(self.batch_norms):
             losses = self._losses(lookup, batch, leaves)
         targets = [t for t, o in zip([*leaves, *self.dense], offsets, strict=True) if o is not None]
-        second = iter(torch.autograd.grad(losses.sum(), targets, allow_unused=True) if targets else ())
+        second = iter(self.weighting.gradients(losses, targets, lookup))
         # a tensor that stayed where it was keeps its first gradient, and the second pass saves the work of its own
         gradients = [g if o is None else next(second) for g, o in zip(gradients, offsets, strict=True)]
         with torch.no_grad():

@@ -78,7 +78,7 @@ def gradients(net: Network, example: Batch, seed: int) -> dict[str, Tensor]:
     step = Step(net, [])
     lookup = net.tables.lookup(example, learn=True)
     losses = step._losses(lookup, example, None)
-    found = step.weighting.gradients(losses, lookup, step.dense)
+    found = step.weighting.gradients(losses, [*lookup.leaves, *step.dense], lookup)
     lookup.assign(found[: len(lookup.leaves)])
     for parameter, gradient in zip(step.dense, found[len(lookup.leaves) :], strict=True):
         parameter.grad = gradient
