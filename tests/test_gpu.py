@@ -22,8 +22,8 @@ from autodim.data.batch import Bag, Batch
 from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import Block, Layout, Slot, Table, uniform_layout
+from autodim.embedding.lookup import Lookup
 from autodim.embedding.rows import unique_rows
-from autodim.embedding.tables import Lookup
 from autodim.models import MODELS
 from autodim.optim import build_dense_optimizer
 from autodim.optim.methods import CLIPPERS, DENSE_OPTIMIZERS, PERTURBATIONS, TABLE_OPTIMIZERS

@@ -24,7 +24,7 @@ from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
-from autodim.embedding.tables import Lookup
+from autodim.embedding.lookup import Lookup
 from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up

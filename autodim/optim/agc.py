@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autodim.optim.rows import gather, per_row, rows_and_values
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 
 def agc(gradient: Tensor, weights: Tensor, clip: float = 0.01, eps: float = 1e-3) -> Tensor:

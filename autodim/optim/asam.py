@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autodim.optim.leaves import TINY, Gradients, leaf_offsets, leaf_tables, row_gradients, total_norm
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 
 def asam_perturbation(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autodim.optim.leaves import leaf_tables
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 Form = Literal["paper", "released"]
 

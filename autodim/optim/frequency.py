@@ -17,7 +17,7 @@ from torch import Tensor
 from autodim.optim.leaves import Segments
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import GroupLookup
+    from autodim.embedding.lookup import GroupLookup
 
 
 class Frequency(Protocol):

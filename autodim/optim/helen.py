@@ -22,7 +22,7 @@ from autodim.optim.leaves import (
 )
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 Scope = Literal["slot", "row", "global"]
 DenseScope = Literal["own", "global", "none"]

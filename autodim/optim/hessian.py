@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from autodim.data.batch import Batch
-from autodim.embedding.tables import Group
+from autodim.embedding.group import Group
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 

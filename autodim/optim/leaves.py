@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Group, GroupLookup, Lookup
+    from autodim.embedding.group import Group
+    from autodim.embedding.lookup import GroupLookup, Lookup
 
 Gradients = list[Tensor | None]
 TINY = 1e-12  # added to norms, so that a zero gradient gives a zero perturbation (Foret et al. 2021's own code)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autodim.optim.leaves import total_norm
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 
 def clip_global_norm_(gradients: Sequence[Tensor], max_norm: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autodim.optim.leaves import TINY, Gradients, leaf_offsets, row_gradients, total_norm
 
 if TYPE_CHECKING:
-    from autodim.embedding.tables import Lookup
+    from autodim.embedding.lookup import Lookup
 
 
 def sam_perturbation(gradients: Sequence[Tensor | None], rho: float = 0.05) -> Gradients:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from autodim.data.batch import Batch
-from autodim.embedding.tables import Lookup, Tables
+from autodim.embedding.lookup import Lookup
+from autodim.embedding.tables import Tables
 
 
 class Network(nn.Module):

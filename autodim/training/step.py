@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from autodim.data.batch import Batch
-from autodim.embedding.tables import Lookup
+from autodim.embedding.lookup import Lookup
 from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
 from autodim.training.network import Network

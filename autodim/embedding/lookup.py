@@ -1,0 +1,155 @@
+"""One batch's rows, looked up once: the leaves that a model reads from, and the way back of their gradients.
+
+A lookup hands the model *leaves* (pooled vectors before any projection), and afterwards turns the leaves' gradients
+into one coalesced sparse gradient over the batch's unique rows. Dense gradients over whole tables never exist.
+
+Letters: B examples, S slots, S_g slots of a group, w its width, D common width, K looked-up ids, U unique rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodim.data.batch import Batch
+from autodim.embedding.group import Group
+from autodim.embedding.rows import UniqueRows, take_rows, unique_rows
+from autodim.embedding.vectors import Concatenated, SlotVectors, Stacked
+
+if TYPE_CHECKING:
+    from autodim.embedding.tables import Tables
+
+
+class GroupLookup:
+    """One group's part of a lookup: which rows a batch reads, and the leaves that the gradients come back to."""
+
+    def __init__(self, group: Group, batch: Batch, learn: bool):
+        self.group = group
+        self.batch = len(batch)
+        ids = batch.ids if group.all_columns else batch.ids.index_select(1, group.columns)
+        rows = [(ids + group.bases[: group.one_hot]).flatten()]  # B * S1_g, example-major
+        factors: list[Tensor] = []
+        sources: list[Tensor] = []
+        width = len(group.positions)
+        for k, slot in enumerate(group.multi, start=group.one_hot):
+            bag = batch.bags[slot.name]
+            lengths = bag.offsets.diff()
+            bag_of = torch.repeat_interleave(
+                torch.arange(self.batch, device=lengths.device), lengths, output_size=bag.values.shape[0]
+            )
+            factor = torch.ones_like(bag.values, dtype=torch.float32) if bag.weights is None else bag.weights
+            if slot.pooling == "mean":
+                factor = factor / lengths.clamp(min=1).index_select(0, bag_of)
+            rows.append(bag.values + group.bases[k])
+            factors.append(factor)
+            sources.append(bag_of * width + k)
+        self.bag_rows, self.bag_factors = rows[1:], factors
+        self.bag_offsets = [batch.bags[s.name].offsets for s in group.multi]
+        self.rows = torch.cat(rows) if len(rows) > 1 else rows[0]
+        self.source: Tensor | None = None
+        self.factors: Tensor | None = None
+        if group.multi:
+            base = torch.arange(self.batch, device=ids.device)[:, None] * width
+            one_hot = (base + torch.arange(group.one_hot, device=ids.device)).flatten()
+            self.source = torch.cat([one_hot, *sources])
+            self.factors = torch.cat([torch.ones_like(one_hot, dtype=torch.float32), *factors])
+        self.vectors = None if group.weight is None else self._read(group.weight, learn)  # B x S_g x w
+        self.linear = None if group.linear is None else self._read(group.linear, learn)  # B x S_g x 1
+        self._unique: UniqueRows | None = None
+
+    def _read(self, weight: Tensor, learn: bool) -> Tensor:
+        weight = weight.detach()
+        count = self.batch * self.group.one_hot
+        out = take_rows(weight, self.rows[:count]).view(self.batch, self.group.one_hot, weight.shape[1])
+        if self.group.multi:
+            bags = [
+                F.embedding_bag(
+                    rows.long(), weight, offsets.long(), mode="sum", per_sample_weights=f, include_last_offset=True
+                )
+                for rows, offsets, f in zip(self.bag_rows, self.bag_offsets, self.bag_factors, strict=True)
+            ]
+            out = torch.cat([out, torch.stack(bags, dim=1)], dim=1)  # B x S_g x w
+        return out.requires_grad_(learn)
+
+    @property
+    def unique(self) -> UniqueRows:
+        """The group's rows of this batch, grouped; computed once."""
+        if self._unique is None:
+            self._unique = unique_rows(self.rows)
+        return self._unique
+
+    def row_gradient(self, gradient: Tensor) -> Tensor:
+        """B x S_g x w at the leaf -> U x w at the unique rows."""
+        return self.unique.sum(gradient.reshape(-1, gradient.shape[-1]), self.source, self.factors)
+
+    def spread(self, per_row: Tensor) -> Tensor:
+        """U x w at the unique rows -> B x S_g x w at the leaf (what adding it to the rows adds to the vectors)."""
+        values = per_row.index_select(0, self.unique.inverse())  # K x w
+        if self.source is None or self.factors is None:
+            return values.view(self.batch, len(self.group.positions), -1)
+        flat = values.new_zeros(self.batch * len(self.group.positions), values.shape[1])
+        flat.index_add_(0, self.source, values * self.factors[:, None])
+        return flat.view(self.batch, len(self.group.positions), -1)
+
+
+class Lookup:
+    """All slots of one batch, looked up once.
+
+    Attributes:
+        groups: one part per width.
+        leaves: what the gradients are asked at: the groups' vectors, then their linear terms.
+    """
+
+    def __init__(self, tables: Tables, batch: Batch, learn: bool):
+        self.tables = tables
+        self.size = len(batch)
+        self.groups = [GroupLookup(g, batch, learn) for g in tables.groups]  # type: ignore[arg-type]
+        self.leaves = [g.vectors for g in self.groups if g.vectors is not None]
+        self.leaves += [g.linear for g in self.groups if g.linear is not None]
+        self._parameters = [g.group.weight for g in self.groups if g.vectors is not None]
+        self._parameters += [g.group.linear for g in self.groups if g.linear is not None]
+        self._parts = [g for g in self.groups if g.vectors is not None]
+        self._parts += [g for g in self.groups if g.linear is not None]
+
+    def inputs(self, leaves: Sequence[Tensor] | None = None) -> tuple[SlotVectors, Tensor | None]:
+        """What the model reads: the slot vectors, and the first-order terms B x S (None when there are none).
+
+        Args:
+            leaves: stand-ins for the leaves (a perturbed second pass); default: the leaves.
+        """
+        leaves = self.leaves if leaves is None else leaves
+        wide = [g for g in self.groups if g.vectors is not None]
+        vectors = self._vectors(wide, leaves[: len(wide)])
+        first = leaves[len(wide) :]
+        if not first:
+            return vectors, None
+        linear = first[0] if len(first) == 1 else torch.cat(list(first), dim=1)
+        linear = linear.squeeze(-1)
+        return vectors, linear if self.tables.in_order else linear.index_select(1, self.tables.restore)
+
+    def _vectors(self, wide: list[GroupLookup], leaves: Sequence[Tensor]) -> SlotVectors:
+        tables = self.tables
+        if tables.plain and len(wide) == 1:
+            return Stacked(leaves[0])
+        groups = [(leaf, g.group.projections(), g.group.positions) for leaf, g in zip(leaves, wide, strict=True)]
+        like = leaves[0] if leaves else tables.restore.new_zeros((), dtype=torch.float32)
+        return Concatenated(groups, tables.slot_bias(), self.size, len(tables.layout.slots), tables.layout.common, like)
+
+    def assign(self, gradients: Sequence[Tensor | None]) -> None:
+        """Give each table its sparse gradient over the unique rows, from the gradients at the leaves."""
+        for part, parameter, gradient in zip(self._parts, self._parameters, gradients, strict=True):
+            assert parameter is not None
+            if gradient is None:
+                parameter.grad = None
+                continue
+            parameter.grad = torch.sparse_coo_tensor(
+                part.unique.rows[None],
+                part.row_gradient(gradient),
+                parameter.shape,
+                check_invariants=False,
+                is_coalesced=True,
+            )
