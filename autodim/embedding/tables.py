@@ -1,7 +1,7 @@
 """The embedding tables of one model: uniform or mixed widths behind one face.
 
-Blocks of one width lie in one tensor (a *group*) with a row offset per slot. `lookup` reads a batch; `lookup.py` tells how
-gradients come back over its unique rows.
+Blocks of one width lie in one tensor (a *group*) with a row offset per slot. `lookup` reads a batch; `lookup.py` tells
+how gradients come back over its unique rows.
 
 Letters: S slots, w width of a group, D common width, n rows of a table.
 """

@@ -8,12 +8,13 @@ every guess is one line that a person can correct.
     sample.py       format -> a table of rows, in the log's order
     words.py        what names of columns say; names as YAML
     profile.py      column -> facts: type, distinct values, missing, order, lists, times
+    clock.py        whole numbers that are times
     known.py        logs as published: Criteo, Avazu, MovieLens
     target.py       which rows are 1; candidates where nobody said
     leaks.py        columns that know the label
     numbers.py      numbers: ids, buckets or a value
     guess.py        facts -> slots, columns left out, split; shared vocabularies
-    config_text.py  guesses -> YAML with reasons
+    config_text.py  guesses -> YAML with reasons; sections.py what follows from the log's size
 
 Torch-free.
 """

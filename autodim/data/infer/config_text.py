@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from autodim.config import load_config
 from autodim.data.infer.guess import Guess, guess, part_values
 from autodim.data.infer.known import MOVIELENS, known_log
 from autodim.data.infer.profile import Profile, missing_texts, profile
 from autodim.data.infer.sample import ROWS, Sample, read_sample
+from autodim.data.infer.sections import reason, top, training
 from autodim.data.infer.sniff import Format, sniff
-from autodim.data.infer.target import Target, find_target, label_line
+from autodim.data.infer.target import find_target, label_line
 from autodim.data.infer.words import flow, scalar
 from autodim.errors import ConfigError
-
-COLUMN = 58  # where reasons begin
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def infer(path: str, label: str | None = None, target: str = "my.yaml", rows: in
     if not form.parquet:
         notes.insert(0, form.why)
     lines = [*lines[:1], *_bad_rows(sample, notes), *lines[1:]]
-    text = "\n".join([*_top(path, target, form, sample), *_data(path, lines), *_training(sample)]) + "\n"
+    text = "\n".join([*top(path, target, sample), *_data(path, lines), *training(sample)]) + "\n"
     load_config(text, source=target)
     return Inferred(text, rows_told, notes)
 
@@ -75,35 +71,6 @@ def _named(form: Format, sample: Sample) -> tuple[Format, Sample]:
         Format(form.files, form.parquet, form.delimiter, form.header, MOVIELENS, why),
         Sample(table, sample.rows, sample.whole, sample.rejected, sample.example),
     )
-
-
-def _reason(text: str, why: str) -> str:
-    """A line and, beside it, the reason; nothing in a name can end the comment."""
-    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in why)
-    return f"{text:<{COLUMN}}  # {safe}"
-
-
-def _top(path: str, target: str, form: Format, sample: Sample) -> list[str]:
-    name = shlex.quote(target)
-    seen = "all" if sample.whole else f"a sample of {sample.table.num_rows:,}, first and spread, of about"
-    stem = re.sub(r"\.(csv|tsv|txt|gz|parquet|pq)\b", "", Path(path).name, flags=re.IGNORECASE)
-    run = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "log"
-    return [
-        _safe(f"# autodim search {name} --dry-run"),
-        _safe(f"# autodim search {name}"),
-        "#",
-        f"# Guessed by `autodim init` from {seen} {sample.rows:,} rows; the reason stands beside each guess. Correct what",
-        "# is wrong: `autodim cp template` is the manual of everything that a config may say.",
-        "",
-        f"description: {scalar(f'guessed from {Path(path).name}'[:150])}",
-        f"run: runs/{run}",
-        "seed: 0",
-        "",
-    ]
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _data(path: str, lines: list[str]) -> list[str]:
@@ -119,7 +86,7 @@ def _bad_rows(sample: Sample, notes: list[str]) -> list[str]:
         f"{sample.rejected:,} of the sampled rows cannot be read ({sample.example}); data.max_bad_rows: {limit} leaves "
         "such rows out and counts them. Better: correct the file"
     )
-    return [_reason(f"max_bad_rows: {limit}", f"{sample.rejected:,} bad rows in the sample: {sample.example}")]
+    return [reason(f"max_bad_rows: {limit}", f"{sample.rejected:,} bad rows in the sample: {sample.example}")]
 
 
 def _known(known: str, form: Format, sample: Sample, label: str | None) -> list[str]:
@@ -127,7 +94,7 @@ def _known(known: str, form: Format, sample: Sample, label: str | None) -> list[
     if label not in (None, name, also):
         raise ConfigError(f"--label {label!r}: this is the raw {known} log, whose label is {name!r}; leave --label out")
     lines = [
-        _reason(f"log: {known}", "its columns and values are those of the published log; brings label and slots"),
+        reason(f"log: {known}", "its columns and values are those of the published log; brings label and slots"),
         _min_count(sample),
         "split: {by: random, valid: 0.1, test: 0.1, seed: 0}",
     ]
@@ -144,14 +111,20 @@ def _guessed(
     table = sample.table
     missing = ("", *missing_texts(table))
     profiles = [profile(name, table[name], missing) for name in form.names]
-    target = find_target(profiles, table, label, missing)
+    try:
+        target = find_target(profiles, table, label, missing)
+    except ConfigError as error:
+        if form.header:
+            raise
+        count = len(form.names)
+        raise ConfigError(f"{error}\n({form.why}; so its {count} columns are called c1 .. c{count})") from None
     guesses = guess(profiles, target)
     if not any(g.role == "slot" for g in guesses):
         raise ConfigError(
             "no column is left that a model could learn from: "
             + "; ".join(f"{scalar(g.column)}: {g.why}" for g in guesses[:8])
         )
-    lines = [*_format(form), _reason("labels:", target.why), f"  {label_line(target)}"]
+    lines = [*_format(form), reason("labels:", target.why), f"  {label_line(target)}"]
     lines += ["slots:"]
     lines += [_slot_line(g) for g in guesses if g.role == "slot"]
     others = [g for g in guesses if g.role in ("out", "time")]
@@ -159,10 +132,10 @@ def _guessed(
         lines += ["  # left out:", *(_slot_line(g) for g in others)]
     if target.drop:
         gone = "unknown label" if target.drop[target.column] != "" else "missing label"
-        lines.append(_reason(f"drop: {flow(_keyed(target.drop))}", f"rows with {gone}"))
+        lines.append(reason(f"drop: {flow(_keyed(target.drop))}", f"rows with {gone}"))
     texts = ", ".join(f'"{t}"' if t != "\\N" else "'\\N'" for t in missing)
     if len(missing) > 1:
-        lines.append(_reason(f"missing: [{texts}]", "these texts stand among numbers"))
+        lines.append(reason(f"missing: [{texts}]", "these texts stand among numbers"))
     lines += [_min_count(sample), *_split(guesses, profiles, sample)]
     told = [(target.column, "label", target.why)] + [(g.column, _becomes(g), g.why) for g in guesses]
     notes = [f"look at {scalar(g.column)}: {g.why}" for g in guesses if g.warn]
@@ -180,7 +153,7 @@ def _keyed(drop: dict[str, str | int | float]) -> dict[str, str | int | float]:
 def _format(form: Format) -> list[str]:
     if form.parquet:
         return []
-    lines = [_reason(f"delimiter: {scalar(form.delimiter)}", form.why)]
+    lines = [reason(f"delimiter: {scalar(form.delimiter)}", form.why)]
     if not form.header:
         lines += ["header: false", f"names: [{', '.join(map(scalar, form.names))}]"]
     return lines
@@ -188,7 +161,7 @@ def _format(form: Format) -> list[str]:
 
 def _slot_line(g: Guess) -> str:
     mark = "  - " if g.role == "slot" else "  # - "
-    return _reason(mark + flow(g.entry), g.why)
+    return reason(mark + flow(g.entry), g.why)
 
 
 def _becomes(g: Guess) -> str:
@@ -199,7 +172,7 @@ def _becomes(g: Guess) -> str:
 
 def _min_count(sample: Sample) -> str:
     least = 2 if sample.rows < 200_000 else 5 if sample.rows < 5_000_000 else 10
-    return _reason(f"min_count: {least}", f"rarer values share one row; for about {sample.rows:,} rows")
+    return reason(f"min_count: {least}", f"rarer values share one row; for about {sample.rows:,} rows")
 
 
 def _split(guesses: list[Guess], profiles: list[Profile], sample: Sample) -> list[str]:
@@ -214,41 +187,10 @@ def _split(guesses: list[Guess], profiles: list[Profile], sample: Sample) -> lis
                 keys.append("valid_values: [], valid_from: train, valid: 0.1")
             if not values["test"]:
                 keys.append("test_values: []")
-            return [_reason(f"split: {{{', '.join(keys)}}}", g.why), f"# {random}"]
+            return [reason(f"split: {{{', '.join(keys)}}}", g.why), f"# {random}"]
     lines = [random]
     ordered = sorted((g for g in guesses if g.role == "time"), key=lambda g: ", in the log's order" not in g.why)
     for g in ordered[:1]:
         entry = f"# split: {{by: time, column: {scalar(g.column)}, valid: 0.1, test: 0.1}}"
-        lines.append(_reason(entry, "train on the past, judge on the future: nearer to the truth of a live system"))
+        lines.append(reason(entry, "train on the past, judge on the future: nearer to the truth of a live system"))
     return lines
-
-
-def _training(sample: Sample) -> list[str]:
-    rows = sample.rows
-    batch = next(
-        (b for limit, b in ((20_000, 256), (100_000, 512), (1_000_000, 1024), (50_000_000, 2048)) if rows < limit), 4096
-    )
-    width, hidden = (8, "[64, 32]") if rows < 100_000 else (16, "[64, 32]" if rows < 5_000_000 else "[400, 400]")
-    epochs = 10 if rows < 10_000_000 else 3
-    size = f"for about {rows:,} rows" if not sample.whole else f"for {rows:,} rows"
-    train = [
-        _reason(f"  batch: {batch}", size),
-        _reason(f"  epochs: {epochs}", "at most; it stops when valid gets no better"),
-    ]
-    return [
-        "model:",
-        "  name: deepfm",
-        _reason(f"  width: {width}", f"for every slot at first, {size}; the search cuts it down"),
-        f"  hidden: {hidden}",
-        "",
-        "pretrain:",
-        *train,
-        "",
-        "prune:",
-        "  strategy: sseds",
-        _reason("  budget: {unit: params, share: 0.25}", "of what the uniform model spends on embeddings"),
-        "",
-        "retrain:",
-        "  mode: warm",
-        *train,
-    ]

@@ -11,7 +11,7 @@ from autodim.data.infer import leaks
 from autodim.data.infer.numbers import BINS, Entry, number_slot
 from autodim.data.infer.profile import Profile
 from autodim.data.infer.target import Target
-from autodim.data.infer.words import STRONG_ID, says_outcome, scalar, usable, words_of
+from autodim.data.infer.words import STRONG_ID, says_id, says_outcome, scalar, usable, words_of
 
 UNIQUE = 0.95  # share of rows with a value of their own that makes an identifier
 OVERLAP, SURE = 0.5, 0.8  # of the smaller vocabulary
@@ -57,7 +57,8 @@ def guess(profiles: Sequence[Profile], target: Target) -> list[Guess]:
 
 
 def _one(fact: Profile, target: Target) -> Guess:
-    name, entry = fact.name, {"name": fact.name}
+    name = fact.name
+    entry: Entry = {"name": name}
     gaps = f", {fact.missing / fact.rows:.0%} missing" if fact.missing > 0.005 * fact.rows else ""
     if not usable(name):
         said = "an index?" if not name else "a config can name 1 to 200 printable characters"
@@ -80,7 +81,7 @@ def _one(fact: Profile, target: Target) -> Guess:
     if fact.time:
         order = ", in the log's order" if fact.rising else ""
         return Guess(name, "time", entry, f"a time ({fact.time}{order}): new rows have times that no row had")
-    if unique and (fact.kind == "text" and not fact.separator or _counter(fact)):
+    if unique and ((fact.kind == "text" and not fact.separator) or _counter(fact)):
         return Guess(name, "out", ready, f"{fact.distinct:,} distinct in {fact.present:,} rows: names the row, no help")
     power = leaks.alone(fact, target.values)
     if power >= leaks.LEAK:
@@ -133,12 +134,16 @@ def _shared(guesses: list[Guess], facts: dict[str, Profile]) -> list[Guess]:
             result.append(g)
             continue
         ids = fact.items or set(fact.texts())
+        digits = all(i.lstrip("-").replace(".", "", 1).isdigit() for i in ids)
         best: tuple[float, str, bool] | None = None
         for other, theirs in owners:
             small = min(len(ids), len(theirs))
             share = len(ids & theirs) / small if small >= LEAST_IDS else 0.0
-            related = bool((set(words_of(g.column)) & set(words_of(other.column))) - STRONG_ID)
-            digits = all(i.isdigit() for i in ids)  # 1, 2, 3 ... are everybody's
+            related = bool(
+                {w for w in set(words_of(g.column)) & set(words_of(other.column)) if len(w) > 2 and w not in STRONG_ID}
+            )
+            if digits:  # 1, 2, 3 ... are everybody's
+                related &= says_id(g.column) and says_id(other.column)
             if share >= OVERLAP and (related or not digits) and (best is None or share > best[0]):
                 best = (share, other.column, related and share >= SURE)
         owners.append((g, ids))

@@ -29,8 +29,7 @@ def alone(fact: Profile, labels: np.ndarray) -> float:
     half = uniform(np.arange(len(labels)), 0) < 0.5
     size = int(codes.max(initial=-1)) + 2
     found = []
-    for learn, ask in ((half, ~half), (~half, half)):
-        learn, ask = learn & known, ask & known
+    for learn, ask in ((half & known, ~half & known), (~half & known, half & known)):
         ones, asked = labels[learn].sum(), labels[ask].sum()
         if min(ones, learn.sum() - ones, asked, ask.sum() - asked) < LEAST:
             return 0.5

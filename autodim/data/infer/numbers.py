@@ -61,7 +61,8 @@ def _smooth(fact: Profile) -> bool:
 
 
 def _skewness(values: np.ndarray) -> float:
-    spread = values.std()
-    if not np.isfinite(spread) or spread == 0:
-        return 0.0
-    return float((((values - values.mean()) / spread) ** 3).mean())
+    with np.errstate(over="ignore", invalid="ignore"):  # 1e300 is a number too
+        spread = values.std()
+        if not np.isfinite(spread) or spread == 0:
+            return 0.0
+        return float((((values - values.mean()) / spread) ** 3).mean())

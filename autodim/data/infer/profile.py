@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autodim.data.infer.words import says_time
+from autodim.data.infer.clock import time_of_numbers
 from autodim.data.text import Coded, coded, flat, is_list, is_text, numbers, times
 from autodim.errors import DataError
 
 MISSING = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "\\N", "?", "-")
 SEPARATORS = ("|", ";", ",", "^", "~", " ")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
-_EPOCH = (6.3e8, 2.5e9)  # 1990 .. 2049 in seconds
-_UNITS = {1.0: "seconds", 1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def profile(name: str, array: pa.ChunkedArray, missing: Sequence[str]) -> Profil
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
     counts = counts[counts > 0]
     gone = int((column.codes < 0).sum())
-    fact = {"stored": stored, "rows": len(array), "missing": gone, "column": column, "counts": counts}
+    fact: dict[str, Any] = {"stored": stored, "rows": len(array), "missing": gone, "column": column, "counts": counts}
     kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_boolean(kind):
         return Profile(name, "bool", **fact)
@@ -121,13 +119,13 @@ def profile(name: str, array: pa.ChunkedArray, missing: Sequence[str]) -> Profil
         values = np.append(parsed, np.nan)[column.codes]
         whole = bool(np.all(np.mod(parsed[~np.isnan(parsed)], 1) == 0))
         rising = _rising(values)
-        why = _time_of_numbers(name, parsed[~np.isnan(parsed)], rising) if whole else ""
+        why = time_of_numbers(name, parsed[~np.isnan(parsed)], rising) if whole else ""
         number = "integer" if whole else "float"
         return Profile(name, number, **fact, numbers=values, rising=rising, time=why)
     return _text(name, column, fact)
 
 
-def _text(name: str, column: Coded, fact: dict) -> Profile:
+def _text(name: str, column: Coded, fact: dict[str, Any]) -> Profile:
     texts = column.values.to_pylist()
     if all(_DECIMAL_COMMA.fullmatch(text.strip()) for text in texts):
         return Profile(name, "text", **fact, doubt="numbers with a decimal comma are read as text; write them with .")
@@ -158,9 +156,12 @@ def _cut(texts: list[str]) -> tuple[str, frozenset[str]]:
             continue
         items = frozenset(item for each in lists for item in each if item)
         few = 0.1 if separator == " " else 0.6  # prose has spaces too
-        if len(items) <= few * len(texts) and not any(item != item.strip() for item in items):
-            if best is None or len(items) < best[0]:
-                best = (len(items), separator, items)
+        if (
+            len(items) <= few * len(texts)
+            and not any(item != item.strip() for item in items)
+            and (best is None or len(items) < best[0])
+        ):
+            best = (len(items), separator, items)
     return (best[1], best[2]) if best else ("", frozenset())
 
 
@@ -185,29 +186,3 @@ def _leading_zeros(column: Coded) -> bool:
 def _rising(values: np.ndarray) -> bool:
     values = values[~np.isnan(values)]
     return len(values) > 1 and values[-1] > values[0] and bool(np.all(np.diff(values) >= 0))
-
-
-def _time_of_numbers(name: str, distinct: np.ndarray, rising: bool) -> str:
-    """Why whole numbers are times, or nothing."""
-    if len(distinct) < 2:
-        return ""
-    low, high = float(distinct.min()), float(distinct.max())
-    for unit, word in _UNITS.items():
-        if _EPOCH[0] * unit <= low and high <= _EPOCH[1] * unit and (len(distinct) > 20 or says_time(name)):
-            return f"whole numbers in the range of {word} since 1970"
-    if (says_time(name) or rising) and _calendar(low) and _calendar(high) == _calendar(low):
-        if all(_calendar(value) for value in distinct[:1000]):
-            return f"whole numbers that read as {_calendar(low)}"
-    if rising and len(distinct) >= 20 and says_time(name):
-        return "named like a time, and never falling"
-    return ""
-
-
-def _calendar(value: float) -> str:
-    text = str(int(value)) if math.isfinite(value) and value > 0 else ""
-    year = int(text[:4]) if len(text) in (8, 10, 12, 14) else 0
-    if 1990 <= year <= 2049 and 1 <= int(text[4:6]) <= 12 and 1 <= int(text[6:8]) <= 31:
-        return "YYYYMMDDHHMMSS"[: len(text)]
-    if len(text) == 8 and 1 <= int(text[2:4]) <= 12 and 1 <= int(text[4:6]) <= 31 and int(text[6:8]) < 24:
-        return "YYMMDDHH"
-    return ""

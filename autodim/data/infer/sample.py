@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from autodim.data.accounting import Rejects
+from autodim.data.accounting import Rejects, excerpt
 from autodim.data.csvfile import header_names, read_csv
 from autodim.data.infer.sniff import Format
 from autodim.errors import DataError
@@ -21,6 +21,8 @@ ROWS = 200_000
 MAX_BYTES = 1 << 26  # of text, and about of a table
 PIECES = 8
 GZIP_BYTES = 1 << 29  # of a .gz, which cannot be entered in the middle, no more is unpacked
+PARQUET_BYTES = 1 << 28  # decoded; long lists make rows heavy
+MAX_LINE = 1 << 22
 _STEP = 1 << 18
 
 
@@ -75,11 +77,13 @@ def _csv(form: Format, rows: int) -> Sample:
                     _check_header(form, file)
                 read = _gzip if file.suffix.lower() == ".gz" else _plain
                 pieces, bytes_all, all_of_it = read(file, rows, len(chosen))
-                for i, piece in enumerate(pieces):
+                for i, raw in enumerate(pieces):
+                    piece = raw
                     if i == 0:
                         piece = piece.removeprefix(b"\xef\xbb\xbf")
                         if k and form.header:
                             piece = piece[piece.find(b"\n") + 1 :]
+                    _check_text(file, piece)
                     out.write(piece if piece.endswith(b"\n") or not piece else piece + b"\n")
                     taken += len(piece)
                 unpacked += bytes_all
@@ -101,6 +105,17 @@ def _csv(form: Format, rows: int) -> Sample:
         unpacked *= size / max(1, sum(file.stat().st_size for file in chosen))
     total = read_rows if whole else round(read_rows * unpacked / max(taken, 1))
     return Sample(table, total, whole, rejects.rejected, example)
+
+
+def _check_text(file: Path, piece: bytes) -> None:
+    try:
+        piece.decode()
+    except UnicodeDecodeError as error:
+        line = piece[piece.rfind(b"\n", 0, error.start) + 1 :].split(b"\n", 1)[0].decode(errors="replace")
+        raise DataError(
+            f"{file}: bytes that are not UTF-8, in the line {excerpt(line)}; convert the file (for instance iconv -f "
+            "LATIN1 -t UTF-8)"
+        ) from None
 
 
 def _check_header(form: Format, file: Path) -> None:
@@ -142,31 +157,33 @@ def _places(path: Path, size: int, places: int, length: int) -> Iterator[bytes]:
 
 
 def _gzip(path: Path, rows: int, files: int) -> tuple[Iterator[bytes], float, bool]:
-    """As `_plain`: steps are kept at even distances; whenever there are too many, every other one goes."""
+    """As `_plain`: steps are kept at even distances, and the last one; when too many, every other one goes."""
     kept: list[bytes] = []
-    budget, stride, number, rest, done = 0, 1, 0, b"", 0
-    size = path.stat().st_size
+    stride, number, done, rest, last = 1, 0, 0, b"", b""
     try:
+        with gzip.open(path, "rb") as stream:
+            budget = int(min(MAX_BYTES, _line_bytes(stream.read(_STEP)) * rows) / files)
+        step = max(1 << 12, budget // (2 * PIECES))
         with path.open("rb") as raw, gzip.open(raw, "rb") as stream:
-            while done < GZIP_BYTES:
-                data = stream.read(_STEP)
+            while data := stream.read(step) if done < GZIP_BYTES else b"":
                 done += len(data)
-                budget = budget or int(min(MAX_BYTES, _line_bytes(data) * rows) / files)
-                ended = not data
                 data = rest + data
-                cut = len(data) if ended else data.rfind(b"\n") + 1
-                rest = data[cut:]
-                if cut and number % stride == 0:
-                    kept.append(data[:cut])
+                cut = data.rfind(b"\n") + 1
+                data, rest = data[:cut], data[cut:]
+                if len(rest) > MAX_LINE:
+                    raise DataError(f"{path}: a line of more than {MAX_LINE >> 20} MB: is this a CSV file?")
+                last = data or last
+                if data and number % stride == 0:
+                    kept.append(data)
+                    last = b""
                     if len(kept) > 1 and sum(map(len, kept)) > budget:
-                        kept, stride = kept[::2], stride * 2
+                        kept, stride, last = kept[::2], stride * 2, b"" if len(kept) % 2 else kept[-1]
                 number += 1
-                if ended:
-                    break
-            total = done if ended else done * size / max(1, raw.tell())
+            ended = not stream.read(1)
+            total = done if ended else done * path.stat().st_size / max(1, raw.tell())
     except (EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: cannot be read: {error}; is the file whole?") from None
-    return iter(kept), total, ended and stride == 1
+    return iter([*kept, last + rest if ended else last]), total, ended and stride == 1
 
 
 def _parquet(form: Format, rows: int) -> Sample:
@@ -174,8 +191,9 @@ def _parquet(form: Format, rows: int) -> Sample:
     tables: list[pa.Table] = []
     try:
         total = sum(pq.read_metadata(file).num_rows for file in form.files)
+        rows = min(rows, round(PARQUET_BYTES / _row_bytes(form.files[0])))
         for file in chosen:
-            with pq.ParquetFile(file) as opened:
+            with pq.ParquetFile(file, page_checksum_verification=True) as opened:
                 missing = sorted(set(form.names) ^ set(opened.schema_arrow.names))
                 if missing:
                     raise DataError(
@@ -184,9 +202,17 @@ def _parquet(form: Format, rows: int) -> Sample:
                 batches = _batches(opened, rows // len(chosen), max(1, PIECES // len(chosen)))
                 tables += [pa.Table.from_batches([batch]).select(form.names) for batch in batches]
         table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+        table.validate(full=True)  # else bytes that are not UTF-8 pass as text
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{form.files[0]}: cannot be read as Parquet: {error}; is the file whole?") from None
     return Sample(table, total, table.num_rows == total, 0, "")
+
+
+def _row_bytes(path: Path) -> float:
+    """Decoded, before dictionaries are spread out: a lower bound."""
+    about = pq.read_metadata(path)
+    size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    return max(1.0, size / max(1, about.num_rows))
 
 
 def _batches(file: pq.ParquetFile, rows: int, places: int) -> Iterator[pa.RecordBatch]:

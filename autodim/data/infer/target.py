@@ -77,8 +77,8 @@ def find_target(profiles: Sequence[Profile], table: pa.Table, wanted: str | None
     share = float(known.mean()) if len(known) else 0.0
     if not 0 < share < 1:
         raise DataError(
-            f"--label {wanted!r}: all {len(known):,} sampled rows with a value are {int(share)}, but a model needs both "
-            f"classes; check the column{_listed(profiles)}"
+            f"--label {wanted!r}: all {len(known):,} sampled rows with a value are {int(share)}, but a model needs "
+            f"both classes; check the column{_listed(profiles)}"
         )
     if np.isnan(values).any() and not drop:
         drop = {column: ""}

@@ -8,23 +8,28 @@ import re
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _YAML_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"))
 
-STRONG_ID = frozenset("id ids uid guid uuid code codes hash key zip zipcode postcode postal ip".split())
-ID = frozenset(
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+STRONG_ID = _set("id ids uid guid uuid code codes hash key zip zipcode postcode postal ip")
+ID = _set(
     "user item movie film product sku device session ad campaign creative advertiser publisher site app category cat "
     "brand shop store merchant city region country state model channel author artist track song query customer client "
     "member account flight carrier tail station page url domain tag tags type class group segment slot pos position "
-    "occupation industry".split()
+    "occupation industry"
 )
-NUMBER = frozenset(
+NUMBER = _set(
     "price cost amount amt qty quantity count counts cnt num number age duration length len size score rate ratio pct "
     "percent avg mean sum total distance dist weight height width value temp temperature delay speed income salary "
     "balance views visits hits clicks seconds minutes days hours lat lon latitude longitude gain gains loss losses "
-    "wage capital dividends seats engines percentile bid ctr".split()
+    "wage capital dividends seats engines percentile bid ctr"
 )
-TIME = frozenset("time timestamp ts date datetime hour day created updated at unix epoch when week month dt".split())
-OUTCOME = frozenset(
+TIME = _set("time timestamp ts date datetime hour day created updated at unix epoch when week month dt")
+OUTCOME = _set(
     "click clicked label target conversion converted convert purchase purchased bought buy order ordered like liked "
-    "rating y outcome response install installed churn churned watched".split()
+    "rating y outcome response install installed churn churned watched"
 )
 
 
