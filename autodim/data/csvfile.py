@@ -219,6 +219,7 @@ def _bad_quotes(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray, delimiter
 
 def _parse(shape: _Shape, block: bytes, lines: Lines, rejects: Rejects) -> tuple[pa.Table, Lines]:
     wrong: list[Any] = []
+    every = lines
 
     def note(row: Any) -> str:
         wrong.append(row)
@@ -241,7 +242,9 @@ def _parse(shape: _Shape, block: bytes, lines: Lines, rejects: Rejects) -> tuple
         skipped = np.array([row.number - 1 for row in wrong])
         kept = np.delete(np.arange(block.count(b"\n")), skipped)
         lines = Lines(lines.first, lines.first + kept if lines.numbers is None else lines.numbers[kept])
-    assert table is not None and table.num_rows + len(wrong) == block.count(b"\n"), "rows of a CSV block are lost"
+    if table is None or table.num_rows + len(wrong) != block.count(b"\n"):
+        # a row that has the wrong number of fields and is not UTF-8 never reaches `note`
+        raise _not_utf8(shape.path, block, every, ValueError("rows are lost"))
     return table, lines
 
 

@@ -229,6 +229,7 @@ def _parquet(
             columns = _wanted(str(path), file.schema_arrow.names, wish)
             rows, size, first = file.metadata.num_rows, path.stat().st_size, 1
             for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
+                batch.validate(full=True)  # text that is not UTF-8 passes the format's own checks
                 yield Piece(pa.Table.from_batches([batch]), str(path), csvfile.Lines(first))
                 first += batch.num_rows
                 report(size * (first - 1) // max(rows, 1))

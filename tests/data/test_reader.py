@@ -206,3 +206,19 @@ def test_parser_steps_and_long_lines_lose_nothing(tmp_path, monkeypatch):
     assert whole[0][-1] == ("y" * 5000, "z")
     assert (stepped[0], stepped[2]) == (whole[0], whole[2])
     assert whole[2][8] == 11  # row "8" follows the header, rows 0..7 and one rejected line
+
+
+def test_a_row_of_wrong_length_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"a,b,click\nx,y,1\nx,\xff\xfe,1,extra\nx,y,0\n")
+    data = DataConfig(path=str(path), labels=("click",), slots=("a", "b"), max_bad_rows=5)
+    with pytest.raises(DataError, match="line 3.*not UTF-8"):
+        list(open_log(data, tmp_path))
+
+
+def test_parquet_text_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "log.parquet"
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, *pa.array([b"\xff\xfe"], pa.binary()).buffers()[1:]])
+    pq.write_table(pa.table({"a": broken, "click": [1]}), path)
+    with pytest.raises(DataError, match="Parquet"):
+        list(open_log(DataConfig(path=str(path), labels=("click",), slots=("a",)), tmp_path))
