@@ -212,7 +212,7 @@ def test_a_row_of_wrong_length_that_is_not_utf8_is_named(tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(b"a,b,click\nx,y,1\nx,\xff\xfe,1,extra\nx,y,0\n")
     data = DataConfig(path=str(path), labels=("click",), slots=("a", "b"), max_bad_rows=5)
-    with pytest.raises(DataError, match="line 3.*not UTF-8"):
+    with pytest.raises(DataError, match=r"line 3.*not UTF-8"):
         list(open_log(data, tmp_path))
 
 
