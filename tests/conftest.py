@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parent.parent
 def shared_data() -> Path | None:
     """The folder of the public data sets, if it is here."""
     folder = Path(os.environ.get("AUTODIM_DATA", REPOSITORY.parent / "shared" / "data"))
-    return folder if (folder / "ml1m.parquet").is_file() else None
+    return folder.resolve() if (folder / "ml1m.parquet").is_file() else None
 
 
 @pytest.fixture

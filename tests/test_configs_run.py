@@ -101,7 +101,7 @@ def test_a_sample_in_the_raw_format_walks_the_road(name, public_data, tmp_path, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTODIM_DATA", str(public_data))
     log = expand_path(load_config(REPOSITORY / "configs" / f"{name}.yaml").config.data.path, tmp_path)
-    assert log.parent == Path(os.environ["AUTODIM_DATA"])
+    assert log.parent.resolve() == Path(os.environ["AUTODIM_DATA"]).resolve()
     found = walk(name, *SHORT)
     assert len(found["widths"]) == {"criteo_sample": 39, "avazu_sample": 23}[name]
 

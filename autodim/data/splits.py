@@ -109,13 +109,15 @@ def check_split(split: SplitConfig) -> None:
 
 
 def check_parts(rows: list[int], split: SplitConfig) -> None:
-    """Raises DataError where a part has no rows: one trains, one chooses, one judges."""
+    """Raises DataError where a part that was asked for has no rows."""
     if split.by == "column":
+        asked = [True, bool(split.valid_values or split.valid_from), bool(split.test_values)]
         hint = "correct its values in data.split, or set valid_from to take valid rows from another part"
     else:
-        hint = "every part needs a share above 0; or the log is too small, or has too few distinct times"
-    for name, count in zip(PARTS, rows, strict=True):
-        if not count:
+        asked = [True, split.valid > 0, split.test > 0]
+        hint = "the log is too small for these shares, or too few distinct times separate the parts"
+    for name, count, wish in zip(PARTS, rows, asked, strict=True):
+        if wish and not count:
             shown = ", ".join(f"{part} {n}" for part, n in zip(PARTS, rows, strict=True))
             raise DataError(f"no row is in the part {name} (rows: {shown}); {hint}")
 

@@ -14,7 +14,7 @@ from autodim.config.schema import Config
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
-from autodim.stages.prepare import encode_with_progress
+from autodim.stages.prepare import check_parts, encode_with_progress
 from autodim.stages.pretrain import build_log_network, log_rules
 from autodim.stages.prune import check_feasible
 from autodim.stages.run import Run
@@ -46,6 +46,7 @@ def plan(config: Config) -> dict[str, Any]:
                 encode_with_progress(config.data, temporary, Session(device))
             log = EncodedLog.open(folder)
         seconds = time.monotonic() - began
+        check_parts(log)
         layout = uniform_layout(log.slots, log.tables, config.model.width)
         budget = check_feasible(config, log)
         train = log.part("train")

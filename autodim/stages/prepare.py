@@ -11,6 +11,7 @@ from autodim.config.schema import DataConfig
 from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
 from autodim.data.manifest import source_hash
+from autodim.errors import DataError
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 
@@ -30,10 +31,13 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
     inputs = artifact.digest({"data": data.model_dump(mode="json"), "source": source_hash(data, Path.cwd(), frame)})
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
-        return open_log(run)
+        log = open_log(run)
+        check_parts(log)
+        return log
     with run.working("prepare", inputs) as folder, artifact.fresh_directory(folder / "log") as temporary:
         encode_with_progress(data, temporary, session, frame)
     log = open_log(run)
+    check_parts(log)
     rows = {part: len(log.part(part)) for part in PARTS}
     accounted = log.manifest.rows
     session.progress.line(
@@ -42,6 +46,19 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         f"{len(log.slots)} slots, {sum(t.rows for t in log.tables):,} ids"
     )
     return log
+
+
+def check_parts(log: EncodedLog) -> None:
+    """A search needs all three parts: one trains, one chooses, one judges.
+
+    Raises:
+        DataError: a part without rows.
+    """
+    rows = {part: len(log.part(part)) for part in PARTS}
+    for part, count in rows.items():
+        if not count:
+            shown = ", ".join(f"{name} {number:,}" for name, number in rows.items())
+            raise DataError(f"data.split: no row is in the part {part} (rows: {shown}); give every part some")
 
 
 def encode_with_progress(
