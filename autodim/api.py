@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from autodim import artifact
 from autodim.config.reader import load_config
 from autodim.config.schema import Config
+from autodim.data.infer import infer
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import parse_budget
-from autodim.errors import DataError, did_you_mean
 from autodim.stages.export import read_allocation
 from autodim.stages.predict import open_run as open_folder
 from autodim.stages.predict import predict
 from autodim.stages.search import search as walk
 from autodim.training.device import set_up
 from autodim.training.progress import Progress
+
+SAMPLE = 200_000  # rows of a DataFrame that guesses are made from
 
 
 class Result:
@@ -75,7 +79,7 @@ def search(
     log: pd.DataFrame | str | Path | None = None,
     label: str | Mapping[str, Any] | None = None,
     slots: Sequence[str | Mapping[str, Any]] | None = None,
-    budget: str = "25% params",
+    budget: str | float = "25% params",
     run: str | Path = "runs/autodim",
     settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
@@ -85,8 +89,9 @@ def search(
     Args:
         log: a DataFrame, the path of a CSV or Parquet file, or None where `settings` name the log (`data.log`).
         label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`).
-        slots: columns (or slot sections) to use; default for a DataFrame: every other column.
-        budget: `25% params`, `1000000 bytes`, `0.25 dims`.
+        slots: columns (or slot sections) to use; default: what `autodim init` guesses from a sample: kinds of columns,
+            lists, and which to leave out (row numbers, times, near copies of the label).
+        budget: `25% params`, `1000000 bytes`, `0.25 dims`; a number below 1 is a share of the parameters.
         run: the run's folder; the same call again continues it.
         settings: any part of a config, nested as in YAML; `autodim show template` is the manual.
         quiet: no progress on stderr.
@@ -103,9 +108,10 @@ def search(
         data["labels"] = [label if isinstance(label, str) else dict(label)]
     if slots is not None:
         data["slots"] = [s if isinstance(s, str) else dict(s) for s in slots]
-    elif frame is not None and "slots" not in data:
-        data["slots"] = _other_columns(frame, data.get("labels", []))
-    values.setdefault("prune", {})["budget"] = parse_budget(budget).model_dump(exclude_none=True)
+    elif "slots" not in data and "log" not in data and log is not None:
+        source = frame if frame is not None else Path(log)  # type: ignore[arg-type]
+        data.update({k: v for k, v in guessed_data(source, label).items() if k not in data})
+    values.setdefault("prune", {})["budget"] = parse_budget(str(budget)).model_dump(exclude_none=True)
     values["run"] = str(run)
     config = config_of(values, in_memory=frame is not None)
     return Result(walk(config, Progress("quiet" if quiet else "auto"), frame=frame).folder)
@@ -128,10 +134,24 @@ def open_run(folder: str | Path) -> Result:
     return Result(Path(folder))
 
 
-def _other_columns(frame: pd.DataFrame, labels: Sequence[Any]) -> list[str]:
-    used = [lab if isinstance(lab, str) else lab.get("column", lab["name"]) for lab in labels]
-    names = [str(c) for c in frame.columns]
-    for column in used:
-        if column not in names:
-            raise DataError(f"label: no column {column!r} in the DataFrame{did_you_mean(column, names)}")
-    return [c for c in names if c not in used]
+def guessed_data(source: pd.DataFrame | Path, label: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Slots, labels and missing texts as `autodim init` would guess them, from a sample of the rows.
+
+    Raises:
+        DataError, ConfigError: no such label, or nothing that can be a slot.
+    """
+    wanted = label if isinstance(label, str) or label is None else _label_text(label)
+    with tempfile.TemporaryDirectory(prefix="autodim-") as folder:
+        path = source
+        if isinstance(source, pd.DataFrame):
+            path = Path(folder) / "frame.parquet"
+            source.iloc[:: max(1, len(source) // SAMPLE)].to_parquet(path, index=False)
+        data = yaml.safe_load(infer(str(path), wanted).text)["data"]
+    return {key: data[key] for key in ("slots", "labels", "missing", "drop") if key in data}
+
+
+def _label_text(label: Mapping[str, Any]) -> str:
+    column = str(label.get("column", label["name"]))
+    if "above" in label:
+        return f"{column}>{label['above']}"
+    return f"{column}={label['equals']}" if "equals" in label else column

@@ -22,7 +22,9 @@ def compare(
     ] = "sseds,uniform,random,magnitude,frequency_tiers,power_rule,fourth_root",
     shares: Annotated[str, typer.Option("--shares", help="budgets as shares of the uniform model")] = "",
     seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2",
-    out: Annotated[Path | None, typer.Option("--out", help="folder; default: the config's run + -compare")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder; default: RUN/compare or the run's name + -compare")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

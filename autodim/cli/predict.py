@@ -31,7 +31,7 @@ def predict(
         raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
-    frame = score(run, data, set_up(device, None), model)
+    frame = score(run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True))
     if out is None:
         frame.to_csv(sys.stdout, index=False)
         return

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from autodim.stages.run import Run
 
 from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
 
@@ -64,9 +67,25 @@ def print_run(folder: Path, as_json: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(widths_table(data.slots, data.budget.unit))
     console.print(results_table(data.results))
+    print_truth(run)
     typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)
     for command in data.commands:
         typer.echo(f"  {command.command}   # {command.purpose}", err=True)
+
+
+def print_truth(run: Run) -> None:
+    """On a planted log: the true widths beside the found ones."""
+    from autodim.stages.export import read_allocation
+    from autodim.stages.truth import true_widths, truth_spearman
+
+    truth = true_widths(run)
+    if truth is None:
+        return
+    allocation = read_allocation(run.folder)
+    pairs = ", ".join(f"{name} {allocation.widths[name]} ({width})" for name, width in truth.items())
+    rho = truth_spearman(run, allocation)
+    told = "undefined" if rho is None else f"{rho:.2f}"
+    typer.echo(f"planted: found (true) widths: {pairs}; Spearman {told}")
 
 
 def prepare(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
@@ -85,8 +104,8 @@ def prune(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
 
 
 def retrain(config: ConfigArgument, overrides: Overrides = None, widths: Widths = None, quiet: Quiet = False) -> None:
-    """Train the cut model: warm or cold, from the run's allocation or any widths file."""
-    _stages(config, overrides, quiet, ("retrain",), widths)
+    """Train the cut model (warm or cold, from the run's allocation or any widths file) and measure it."""
+    print_run(_stages(config, overrides, quiet, ("retrain", "evaluate"), widths), False)
 
 
 def evaluate(config: ConfigArgument, overrides: Overrides = None, as_json: Json = False, quiet: Quiet = False) -> None:

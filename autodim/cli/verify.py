@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from autodim.cli.common import RunArgument
@@ -17,10 +15,13 @@ def verify(run: RunArgument) -> None:
     if not run.is_dir():
         raise RunError(f"{run}: not found; expected a run folder")
     bad = []
-    folders = sorted({m.parent for m in run.rglob(artifact.MANIFEST)})
-    for folder in folders:
+    folders = {m.parent for m in run.rglob(artifact.MANIFEST)}
+    for record in run.rglob("done.json"):
+        # a sealed folder that is gone altogether has no manifest that could tell
+        folders |= {record.parent / sealed for sealed in artifact.read_json(record).get("sealed", ())}
+    for folder in sorted(folders):
         try:
-            artifact.verify(Path(folder))
+            artifact.verify(folder)
         except RunError as error:
             bad.append(str(error))
     if bad:

@@ -92,6 +92,11 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
         DataError: a type that has no text, or bytes that are not UTF-8.
     """
     array = flat(array)  # cheaper than merging a dictionary per chunk
+    if pa.types.is_nested(array.type):
+        raise DataError(
+            f"a column holds lists ({array.type}), but its slot is not declared so; write "
+            "`{name: ..., kind: multi}` for that slot"
+        )
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     plain = not pa.types.is_dictionary(array.type)

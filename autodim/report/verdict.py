@@ -92,8 +92,9 @@ def stability_words(stability: Stability) -> tuple[str, Tone]:
     if not parts:
         return "Stability was not measured.", "plain"
     measured = "two disjoint halves of the scoring rows: " + ", ".join(parts)
-    good = (rho is None or rho >= 0.9) and (moved is None or moved <= 0.5)
-    fair = (rho is None or rho >= 0.7) and (moved is None or moved <= 1.5)
+    # the widths are the product: where they agree, a noisy ranking of scores that were never near the cut is no matter
+    good = moved <= 0.25 if moved is not None else rho is not None and rho >= 0.9
+    fair = moved <= 1.5 if moved is not None else rho is not None and rho >= 0.7
     if good:
         return f"Stable. Either half of the data tells the same story ({measured}).", "good"
     if fair:

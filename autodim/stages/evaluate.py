@@ -35,7 +35,7 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     with run.working("evaluate", inputs) as folder:
         models = []
         for name, stage in stages.items():
-            if (stage / "model").is_dir():
+            if (stage / "model").is_dir() and (name != "cut" or same_widths(run)):
                 models.append(_measure(run, name, stage / "model", log, session.device))
         results = {
             "labels": list(log.labels),
@@ -51,6 +51,12 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         )
     run.write_metrics()
     return results
+
+
+def same_widths(run: Run) -> bool:
+    """Whether the retrained widths are those of the run's own cut (and not of another widths file)."""
+    files = [run.stage(stage) / "widths.yaml" for stage in ("prune", "retrain")]
+    return all(f.is_file() for f in files) and files[0].read_bytes() == files[1].read_bytes()
 
 
 def _measure(run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +16,17 @@ from autodim.stages.model_folder import load_network
 from autodim.stages.run import Run
 from autodim.training.loop import predict as predict_logits
 
+UNSEEN = 0.5  # share of unseen ids in a slot that is worth a word
 MODELS = {"small": "retrain", "cut": "prune", "uniform": "pretrain"}
 
 
-def predict(folder: Path, rows: Path | pd.DataFrame, device: torch.device, which: str = "small") -> pd.DataFrame:
+def predict(
+    folder: Path,
+    rows: Path | pd.DataFrame,
+    device: torch.device,
+    which: str = "small",
+    say: Callable[[str], None] = lambda text: None,
+) -> pd.DataFrame:
     """Probabilities of new rows.
 
     Args:
@@ -26,6 +34,7 @@ def predict(folder: Path, rows: Path | pd.DataFrame, device: torch.device, which
         rows: a file or a DataFrame with the slots' columns; labels are not needed. Ids that training never saw read
             the out-of-vocabulary row.
         which: `small` (the retrained model), `cut` or `uniform`.
+        say: told about slots most of whose ids were never seen (another notation, a wrong column).
 
     Returns:
         One column per label, one row per input row, in the same order; the index of a DataFrame is kept.
@@ -36,6 +45,9 @@ def predict(folder: Path, rows: Path | pd.DataFrame, device: torch.device, which
     run = open_run(folder)
     network, about = load_network(run.need(MODELS[which]) / "model", device)
     columns = encode_rows(rows, EncodedLog.open(run.need("prepare") / "log"))
+    for name, share in zip(columns.one_hot_slots, (columns.ids == 0).double().mean(0).tolist(), strict=True):
+        if share > UNSEEN:
+            say(f"{name}: {share:.0%} of the ids were never seen in training; they read the out-of-vocabulary row")
     probabilities = predict_logits(network, columns, device).sigmoid().cpu().numpy()
     index = rows.index if isinstance(rows, pd.DataFrame) else None
     return pd.DataFrame(probabilities, columns=about["labels"], index=index)

@@ -20,7 +20,7 @@ from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import CostModel, uniform_layout
-from autodim.errors import ConfigError
+from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers
 from autodim.stages.cut import cut_network
 from autodim.stages.model_folder import load_network, save_network
@@ -71,6 +71,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         f"prune: {allocation.strategy} spent {allocation.spent:,} of {allocation.asked:,} {allocation.unit} "
         f"({allocation.spent / max(allocation.uniform, 1):.2%} of the uniform model)"
     )
+    for note in allocation.notes:
+        session.progress.line(f"prune: {note}")
     return allocation
 
 
@@ -98,7 +100,13 @@ def check_feasible(config: Config, log: EncodedLog) -> Budget:
     if config.prune.strategy in UNTRAINED:
         STRATEGIES[config.prune.strategy](problem, budget, None)
     else:
-        check_minimum([c.curve(np.zeros(len(c.widths))) for c in problem.limits.values()], budget)
+        left = check_minimum([c.curve(np.zeros(len(c.widths))) for c in problem.limits.values()], budget)
+        steps = [(int(c.costs[1] - c.costs[0]), c.table) for c in problem.limits.values() if len(c.costs) > 1]
+        if steps and min(steps)[0] > left and not any(c.widths[0] for c in problem.limits.values()):
+            raise BudgetError(
+                f"budget {budget.asked} is {budget.amount:,} {budget.unit}: it affords no dimension of any slot; the "
+                f"cheapest is one of {min(steps)[1]!r} for {min(steps)[0]:,}; ask for more"
+            )
     return budget
 
 

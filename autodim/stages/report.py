@@ -61,12 +61,13 @@ def stability_of(run: Run) -> Stability | None:
 def next_commands(run: Run) -> tuple[Command, ...]:
     """What a person may want to do now."""
     folder = run.folder
+    half = (run.config.prune.budget.share or 0.25) / 2
     return (
         Command(f"autodim export {folder} --format widths", "the widths file, for git"),
         Command(f"autodim export {folder} --format torchrec", "the same as torchrec table specs"),
         Command(f"autodim predict {folder} new_rows.csv", "score new rows with the small model"),
-        Command(f"autodim search {folder}/config.yaml prune.budget.share=0.125", "another budget; pretraining is kept"),
-        Command(f"autodim compare {folder}/config.yaml", "against every baseline at the same budget"),
+        Command(f"autodim search {folder} prune.budget.share={half:g}", "another budget; pretraining is kept"),
+        Command(f"autodim compare {folder}", "against every baseline at the same budget"),
     )
 
 

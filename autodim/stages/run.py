@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +31,13 @@ FOLDERS = {"prepare": "data", "pretrain": "pretrain", "prune": "prune", "retrain
 
 @dataclass(frozen=True)
 class Done:
-    """The record of a finished stage: the hash of its inputs, and the seconds that it took over all its sessions."""
+    """The record of a finished stage: the hash of its inputs, the seconds that it took over all its sessions, the hash
+    of what it left, and the sealed folders that must be there."""
 
     inputs: str
     seconds: float
     result: str
+    sealed: tuple[str, ...] = ()
 
 
 class Run:
@@ -45,15 +47,23 @@ class Run:
         folder: where it is, or will be.
         config: the resolved config.
         shared: stages whose folders lie elsewhere (runs of one comparison share data and pretraining).
+        say: told when a stage is replaced, and why.
     """
 
-    def __init__(self, folder: Path, config: Config, shared: dict[str, Path] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        shared: dict[str, Path] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ):
         artifact.refuse_special(folder)
         if folder.is_file():
             raise RunError(f"{folder}: is a file; expected a folder for the run; choose another with run=PATH")
         self.folder = folder
         self.config = config
         self.shared = shared or {}
+        self.say = say
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
@@ -64,7 +74,8 @@ class Run:
         path = self.stage(name) / "done.json"
         if not path.is_file():
             return None
-        return Done(**artifact.read_json(path))
+        found = artifact.read_json(path)
+        return Done(found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())))
 
     def need(self, name: str) -> Path:
         """The folder of a finished stage.
@@ -83,7 +94,12 @@ class Run:
         """Whether a stage is finished for these inputs; if finished for others, it is moved to `previous/`."""
         done = self.done(name)
         if done is not None and done.inputs == inputs:
-            return True
+            damage = self.damage(name)
+            if damage is None:
+                return True
+            self.say(f"{name}: {damage}; it is made again")
+            self._move_aside(name)
+            return False
         started = self.stage(name) / "started.json"
         if started.is_file() and artifact.read_json(started)["inputs"] != inputs:
             self._move_aside(name)
@@ -107,7 +123,9 @@ class Run:
                 artifact.write_json(started, {"inputs": inputs, "seconds": before + time.monotonic() - began})
             raise
         seconds = before + time.monotonic() - began
-        artifact.write_json(folder / "done.json", {"inputs": inputs, "seconds": seconds, "result": result_of(folder)})
+        sealed = sorted(m.parent.relative_to(folder).as_posix() for m in folder.rglob(artifact.MANIFEST))
+        record = {"inputs": inputs, "seconds": seconds, "result": result_of(folder), "sealed": sealed}
+        artifact.write_json(folder / "done.json", record)
 
     def write_metrics(self) -> None:
         """Gather the stages' evaluations in RUN/metrics.jsonl (no times: the same run writes the same bytes)."""
@@ -122,6 +140,16 @@ class Run:
                 lines.append(json.dumps({"stage": "evaluate", **row}, sort_keys=True))
         artifact.write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
 
+    def damage(self, name: str) -> str | None:
+        """What is wrong with a finished stage's sealed folders; None where all are as written."""
+        done = self.done(name)
+        for sealed in done.sealed if done is not None else ():
+            try:
+                artifact.verify(self.stage(name) / sealed)
+            except RunError as error:
+                return str(error).split(";", maxsplit=1)[0]
+        return None
+
     def _move_aside(self, name: str) -> None:
         source = self.stage(name)
         if name in self.shared:
@@ -132,6 +160,7 @@ class Run:
         while (target / f"{source.name}-{number}").exists():
             number += 1
         os.rename(source, target / f"{source.name}-{number}")
+        self.say(f"{name}: what was there, from other settings, is kept in {target / f'{source.name}-{number}'}")
 
 
 def result_of(folder: Path) -> str:

@@ -49,7 +49,7 @@ def search(
     """
     folder = Path(config.run)
     device = set_up(config.device, config.threads)
-    run = Run(folder, config)
+    run = Run(folder, config, say=progress.line)
     with artifact.Lock(folder), StopFlag() as stop:
         session = Session(device, progress, stop)
         write_config(run)

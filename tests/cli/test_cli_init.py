@@ -37,7 +37,7 @@ def test_three_commands_from_an_unknown_log_to_widths(autodim: Command, tmp_path
     assert "autodim search my.yaml --dry-run" in err and "tags   multi" in err
     assert autodim("search", "my.yaml", "--dry-run", *SHORT)[0] == 0
     assert autodim("search", "my.yaml", "--quiet", *SHORT)[0] == 0
-    assert (tmp_path / "runs" / "clicks" / "widths.yaml").is_file()
+    assert (tmp_path / "runs" / "my" / "widths.yaml").is_file()
 
 
 def test_nothing_is_overwritten_without_force(autodim: Command, tmp_path: Path) -> None:

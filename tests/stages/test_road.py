@@ -1,5 +1,6 @@
 """The whole road on a tiny log: what it leaves, what it skips, and the laws of the cut and the warm start."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,9 @@ from conftest import tiny_config, tiny_frame
 import autodim
 from autodim import artifact
 from autodim.dimension.allocation import Allocation
-from autodim.errors import BudgetError, ConfigError, RunError
+from autodim.errors import BudgetError, ConfigError, DataError, RunError
 from autodim.stages.model_folder import load_network
+from autodim.stages.predict import open_run as open_folder
 from autodim.stages.prepare import open_log
 from autodim.stages.report import curve
 from autodim.stages.search import search
@@ -253,3 +255,44 @@ def test_damage_is_found_and_named(tiny_log, tmp_path):
     path.write_bytes(data)
     with pytest.raises(RunError, match=r"network\.safetensors"):
         autodim.open_run(finished.folder).predict(tiny_frame(5))
+
+
+def test_a_damaged_or_missing_model_is_made_again(tiny_log, tmp_path, capsys):
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=1", "retrain.epochs=1")
+    finished = search(config, QUIET)
+    before = artifact.fingerprint(finished.folder / "retrain" / "model")
+    for spoil in ("damage", "remove"):
+        path = finished.folder / "retrain" / "model" / "network.safetensors"
+        if spoil == "damage":
+            path.write_bytes(path.read_bytes()[:-1])
+        else:
+            shutil.rmtree(path.parent)
+        search(config, Progress("plain"))
+        assert "made again" in capsys.readouterr().err
+        assert artifact.fingerprint(finished.folder / "retrain" / "model") == before
+
+
+def test_a_budget_that_affords_nothing_is_refused_before_training(tiny_log, tmp_path):
+    config = tiny_config(tiny_log, tmp_path / "run", "prune={budget: {amount: 3}}")
+    with pytest.raises(BudgetError, match="affords no dimension"):
+        search(config, QUIET)
+    assert not (tmp_path / "run" / "pretrain").exists()
+
+
+def test_python_guesses_kinds_of_columns_as_init_does(tmp_path):
+    frame = tiny_frame(1500)
+    frame["list"] = [text.split("|") for text in frame.tags]
+    frame["row"] = range(len(frame))
+    short = {"batch": 128, "epochs": 1}
+    settings = {"model": {"width": 4, "hidden": [8]}, "pretrain": short, "retrain": short}
+    result = autodim.search(frame, label="click", budget=0.5, run=tmp_path / "run", settings=settings, quiet=True)
+    kinds = {s.name: s.kind for s in open_log(open_folder(tmp_path / "run")).manifest.slots}
+    assert kinds["tags"] == kinds["list"] == "multi" and "row" not in kinds
+    assert set(result.widths.slot) == set(kinds)
+
+
+def test_a_list_column_that_is_not_declared_is_named(tmp_path):
+    frame = tiny_frame(200)
+    frame["tags"] = [text.split("|") for text in frame.tags]
+    with pytest.raises(DataError, match="kind: multi"):
+        autodim.search(frame, label="click", slots=["user", "tags"], run=tmp_path / "run", quiet=True)

@@ -21,8 +21,8 @@ def top(path: str, target: str, sample: Sample) -> list[str]:
     """The lines above `data`."""
     name = shlex.quote(target)
     seen = "all" if sample.whole else f"a sample of {sample.table.num_rows:,}, first and spread, of about"
-    stem = re.sub(r"\.(csv|tsv|txt|gz|parquet|pq)\b", "", Path(path).name, flags=re.IGNORECASE)
-    run = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "log"
+    # after the config and not after the log: two configs of one log are two runs
+    run = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(target).stem).strip("_") or "log"
     return [
         safe(f"# autodim search {name} --dry-run"),
         safe(f"# autodim search {name}"),
