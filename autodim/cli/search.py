@@ -68,6 +68,8 @@ def print_run(folder: Path, as_json: bool) -> None:
     console.print(widths_table(data.slots, data.budget.unit))
     console.print(results_table(data.results))
     print_truth(run)
+    if not any(r.role == "baseline" for r in data.results):
+        typer.echo(f"no baseline was run beside it: `autodim compare {folder}` judges the widths", err=True)
     typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)
     for command in data.commands:
         typer.echo(f"  {command.command}   # {command.purpose}", err=True)

@@ -66,7 +66,8 @@ def budget_line(data: ReportData) -> str:
 
 def results_table(results: Sequence[ResultRow]) -> Table:
     """AUC, logloss, calibration, size, time per model; the best after the cut is marked."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    legend = "★ best after the cut; parameters and memory (with optimizer state) are those of the embeddings"
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=legend, caption_justify="left")
     table.add_column("model", overflow="fold")
     for name in ("AUC", "to uncut", "logloss", "to uncut", "calibration", "parameters", "memory", "training"):
         table.add_column(name, justify="right", no_wrap=True)
