@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+
+from autodim.training.device import cores
 
 
 def environment() -> dict[str, str]:
@@ -22,7 +23,7 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     found["processor"] = _processor()
-    found["cores"] = str(len(os.sched_getaffinity(0)))
+    found["cores"] = str(cores())
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found

@@ -21,7 +21,7 @@ def set_up(device: str, threads: int | None) -> torch.device:
     if device not in DEVICES:
         raise ConfigError(f"device: found {device!r}{did_you_mean(device, list(DEVICES))}")
     # a user's OMP_NUM_THREADS is a wish too
-    count = threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or len(os.sched_getaffinity(0))
+    count = threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or cores()
     torch.set_num_threads(count)
     keep_memory()
     if device == "cuda" and not torch.cuda.is_available():
@@ -30,6 +30,13 @@ def set_up(device: str, threads: int | None) -> torch.device:
     if name == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False  # fp32 is fp32 unless bf16 is asked for
     return torch.device(name)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def bf16_pays(device: torch.device) -> bool:
