@@ -35,6 +35,11 @@ class Sums:
     cross: Floats
     curvature: Floats
 
+    @property
+    def saliency(self) -> Floats:
+        """D, sum of v g: SSEDS's signed score of each dimension (the diagonal of the cross products, shift undone)."""
+        return np.diag(self.cross) + self.shift * self.gradients
+
     def __add__(self, other: Sums) -> Sums:
         assert np.array_equal(self.shift, other.shift), "sums add up about one shift"
         pairs = (

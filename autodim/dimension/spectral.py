@@ -69,17 +69,19 @@ class Spectral:
         chunk = _CHUNK if vectors.device.type == "cpu" else _CHUNK_GPU
         for start in range(0, len(vectors), chunk):
             part = slice(start, start + chunk)
-            v = vectors[part].detach().double() - self._shift  # b x S x D
-            j = jacobian[:, part].detach().double()  # T x b x S x D
-            g = torch.einsum("tbsd,bt->bsd", j, residual[part].double())
-            root = weight[part].double().sqrt().T[:, :, None, None]
-            c = (j * root).flatten(0, 1)  # T b x S x D
-            across = v.permute(1, 2, 0)  # S x D x b
-            sums["vectors"] += v.sum(0)
-            sums["gradients"] += g.sum(0)
-            sums["squares"] += across @ v.transpose(0, 1)
-            sums["cross"] += across @ g.transpose(0, 1)
-            sums["curvature"] += c.permute(1, 2, 0) @ c.transpose(0, 1)
+            # slot-major and contiguous, so that the products below read memory in order
+            v = _slot_major(vectors[part]) - self._shift[:, None]  # S x b x D
+            across = v.mT  # S x D x b
+            g = torch.zeros_like(v)
+            for task in range(len(jacobian)):
+                j = _slot_major(jacobian[task, part])  # S x b x D
+                g.addcmul_(j, residual[part, task].double()[:, None])
+                j *= weight[part, task].double().sqrt()[:, None]
+                sums["curvature"].baddbmm_(j.mT, j)
+            sums["vectors"] += v.sum(1)
+            sums["gradients"] += g.sum(1)
+            sums["squares"].baddbmm_(across, v)
+            sums["cross"].baddbmm_(across, g)
         self.counts[half] += len(vectors)
         self.batches += 1
 
@@ -113,6 +115,11 @@ class Spectral:
         """Moments per slot, over all batches."""
         first, second = self.halves()
         return {name: Moments.of(first[name] + second[name]) for name in self.names}
+
+
+def _slot_major(values: Tensor) -> Tensor:
+    """b x S x D -> S x b x D, float64, a copy."""
+    return values.detach().transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
 
 
 def to_tensors(spectral: Spectral) -> dict[str, Tensor]:

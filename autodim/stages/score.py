@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from autodim.data.columns import Columns
-from autodim.dimension.saliency import Saliency
+from autodim.dimension.scores import by_table
 from autodim.dimension.spectral import Curvature, Spectral, logit_terms, to_tensors
 from autodim.stages.session import Session
 from autodim.training.loop import CHUNK
@@ -42,9 +42,7 @@ def score(
     layout = network.tables.layout
     if not layout.slots:
         return {}
-    saliency = Saliency([s.name for s in layout.slots])
     spectral = Spectral([s.name for s in layout.slots], curvature)
-    total = torch.zeros(len(layout.slots), layout.common, dtype=torch.float64, device=session.device)
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
     network.eval()
@@ -67,20 +65,20 @@ def score(
                 for task, column in enumerate(logits.unbind(1))
             ]
         )  # T x B x S x D
-        saliency.add(vectors.detach(), torch.einsum("tbsd,bt->bsd", jacobian, residual.to(jacobian.dtype)))
         spectral.add(vectors.detach(), jacobian, residual, weight)
-        total += vectors.detach().sum(0, dtype=torch.float64)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(before)
     tables = {slot.name: slot.table for slot in layout.slots}
-    everything = saliency.by_table(tables)
+    halves = spectral.halves()
     found: dict[str, Tensor] = {}
-    for prefix, sums in zip(("g", "half0", "half1"), everything, strict=True):
-        found |= {f"{prefix}/{table}": torch.from_numpy(values) for table, values in sums.items()}
+    first, second = (by_table({name: sums.saliency for name, sums in half.items()}, tables) for half in halves)
+    for name in first:
+        for prefix, values in (("g", first[name] + second[name]), ("half0", first[name]), ("half1", second[name])):
+            found[f"{prefix}/{name}"] = torch.from_numpy(values)
     for table in layout.tables:
         weight = network.tables.read(table.name)["weight"]
         found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
-    for slot, mean in zip(layout.slots, total / max(count, 1), strict=True):
-        found[f"mean/{slot.name}"] = mean.float()
+    for name, moments in spectral.moments().items():
+        found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
     return found | to_tensors(spectral)

@@ -14,6 +14,7 @@ from autodim.dimension.budget import resolve
 from autodim.dimension.factor import factorise, worth
 from autodim.dimension.moments import Moments, Sums
 from autodim.dimension.problem import make_problem
+from autodim.dimension.saliency import Saliency
 from autodim.dimension.spectral import Spectral, from_tensors, logit_terms, spectral, to_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
@@ -382,3 +383,17 @@ def test_a_users_own_model_is_cut_without_the_pipeline():
             a, p, c = (torch.from_numpy(x) for x in (f.encoder(D), f.decoder(D), f.bias(name, D)))
             table.weight.copy_(table.weight @ a @ p + c)
         assert bce(model(data[0][0]), data[0][1]) == pytest.approx(float(before), abs=1e-9)
+
+
+def test_the_saliency_of_the_moments_is_that_of_sseds():
+    g = torch.Generator().manual_seed(5)
+    plain, spectral = Saliency(["a", "b"]), Spectral(["a", "b"])
+    for rows in (1500, 700, 40):
+        vectors = torch.randn(rows, 2, 3, generator=g) + 4
+        jacobian = torch.randn(2, rows, 2, 3, generator=g)
+        residual = torch.randn(rows, 2, generator=g)
+        plain.add(vectors, torch.einsum("tbsd,bt->bsd", jacobian, residual))
+        spectral.add(vectors, jacobian, residual, residual.square())
+    for half, expected in zip(spectral.halves(), plain.halves(), strict=True):
+        for name, values in zip(("a", "b"), expected, strict=True):
+            np.testing.assert_allclose(half[name].saliency, values, rtol=1e-5, atol=1e-3)
