@@ -140,7 +140,7 @@ def saliency(
             raise ConfigError(f"saliency: the module of slot {key!r} is not part of the model; pass one of its modules")
     modes = {m: m.training for m in model.modules()}
     captured: dict[str, list[Tensor]] = {key: [] for key in modules}
-    hooks = [m.register_forward_hook(_capture(captured[key], key)) for key, m in modules.items()]
+    hooks = [m.register_forward_hook(capture(captured[key], key)) for key, m in modules.items()]
     examples = 0
     try:
         model.eval()
@@ -171,7 +171,7 @@ def saliency(
     return Scores(tuple(halves), tuple(h.sum(0) for h in halves.values()), tuple(halves.values()), examples)
 
 
-def _capture(found: list[Tensor], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
+def capture(found: list[Tensor], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.dim() < 2:
             raise ConfigError(f"saliency: the module of slot {name!r} must return a tensor B x ... x D")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from autodim.dimension.moments import Moments, Sums
-from autodim.dimension.saliency import _capture
+from autodim.dimension.saliency import capture
 from autodim.errors import ConfigError, TrainingError
 
 Curvature = Literal["gauss_newton", "fisher"]
@@ -202,7 +202,7 @@ def spectral(
             raise ConfigError(f"spectral: the module of slot {key!r} is not part of the model; pass one of its modules")
     modes = {m: m.training for m in model.modules()}
     captured: dict[str, list[Tensor]] = {key: [] for key in modules}
-    hooks = [m.register_forward_hook(_capture(captured[key], key)) for key, m in modules.items()]
+    hooks = [m.register_forward_hook(capture(captured[key], key)) for key, m in modules.items()]
     try:
         model.eval()
         for batch in batches:
