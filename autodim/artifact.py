@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -207,18 +208,13 @@ def _seal(folder: Path) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     # A kill between the two renames of a replacement leaves the old content aside: put it back rather than lose it.
-    for old in target.parent.glob(f".tmp-old-*-{glob_escape(target.name)}"):
+    for old in target.parent.glob(f".tmp-old-*-{glob.escape(target.name)}"):
         if target.exists():
             shutil.rmtree(old)
         else:
             os.rename(old, target)
-    for leftover in target.parent.glob(f".tmp-[0-9]*-{glob_escape(target.name)}"):
+    for leftover in target.parent.glob(f".tmp-[0-9]*-{glob.escape(target.name)}"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-def glob_escape(name: str) -> str:
-    """A file name for use inside a glob pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 class Lock:

@@ -12,7 +12,8 @@ Letters: B examples, S slots, D common width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -134,16 +135,8 @@ def saliency(
     modules = dict(slots) if isinstance(slots, Mapping) else {"": slots[0]}
     groups = {key: (key,) if isinstance(slots, Mapping) else tuple(slots[1]) for key in modules}
     parts = {key: Saliency(names) for key, names in groups.items()}
-    known = {id(m) for m in model.modules()}
-    for key, module in modules.items():
-        if id(module) not in known:
-            raise ConfigError(f"saliency: the module of slot {key!r} is not part of the model; pass one of its modules")
-    modes = {m: m.training for m in model.modules()}
-    captured: dict[str, list[Tensor]] = {key: [] for key in modules}
-    hooks = [m.register_forward_hook(capture(captured[key], key)) for key, m in modules.items()]
     examples = 0
-    try:
-        model.eval()
+    with captured_outputs(model, modules, "saliency") as captured:
         for batch in batches:
             for found in captured.values():
                 found.clear()
@@ -160,15 +153,39 @@ def saliency(
             examples += size
             for key, found in captured.items():
                 _add(parts[key], found, [next(gradients) for _ in found], factor)
+    halves = {n: h for part in parts.values() for n, h in zip(part.names, part.halves().swapaxes(0, 1), strict=True)}
+    if not any(h.any() for h in halves.values()):
+        raise TrainingError("saliency: all scores are zero; the loss does not depend on the slots' vectors")
+    return Scores(tuple(halves), tuple(h.sum(0) for h in halves.values()), tuple(halves.values()), examples)
+
+
+@contextmanager
+def captured_outputs(model: nn.Module, modules: Mapping[str, nn.Module], who: str) -> Iterator[dict[str, list[Tensor]]]:
+    """The outputs of some modules of a model, by name, filled by each forward pass; the caller empties the lists.
+
+    The model is in evaluation mode within, and its modes are restored and the hooks removed afterwards.
+
+    Args:
+        who: names the caller in errors.
+
+    Raises:
+        ConfigError: a module that is not part of the model.
+    """
+    known = {id(m) for m in model.modules()}
+    for key, module in modules.items():
+        if id(module) not in known:
+            raise ConfigError(f"{who}: the module of slot {key!r} is not part of the model; pass one of its modules")
+    modes = {m: m.training for m in model.modules()}
+    captured: dict[str, list[Tensor]] = {key: [] for key in modules}
+    hooks = [m.register_forward_hook(capture(captured[key], key)) for key, m in modules.items()]
+    try:
+        model.eval()
+        yield captured
     finally:
         for hook in hooks:
             hook.remove()
         for m, mode in modes.items():
             m.training = mode
-    halves = {n: h for part in parts.values() for n, h in zip(part.names, part.halves().swapaxes(0, 1), strict=True)}
-    if not any(h.any() for h in halves.values()):
-        raise TrainingError("saliency: all scores are zero; the loss does not depend on the slots' vectors")
-    return Scores(tuple(halves), tuple(h.sum(0) for h in halves.values()), tuple(halves.values()), examples)
 
 
 def capture(found: list[Tensor], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from autodim.dimension.moments import Moments, Sums
-from autodim.dimension.saliency import capture
+from autodim.dimension.saliency import captured_outputs
 from autodim.errors import ConfigError, TrainingError
 
 Curvature = Literal["gauss_newton", "fisher"]
@@ -196,15 +196,7 @@ def spectral(
     groups = {key: (key,) for key in slots} if isinstance(slots, Mapping) else {"": tuple(slots[1])}
     modules = dict(slots) if isinstance(slots, Mapping) else {"": slots[0]}
     parts = {key: Spectral(names, curvature) for key, names in groups.items()}
-    known = {id(m) for m in model.modules()}
-    for key, module in modules.items():
-        if id(module) not in known:
-            raise ConfigError(f"spectral: the module of slot {key!r} is not part of the model; pass one of its modules")
-    modes = {m: m.training for m in model.modules()}
-    captured: dict[str, list[Tensor]] = {key: [] for key in modules}
-    hooks = [m.register_forward_hook(capture(captured[key], key)) for key, m in modules.items()]
-    try:
-        model.eval()
+    with captured_outputs(model, modules, "spectral") as captured:
         for batch in batches:
             for found in captured.values():
                 found.clear()
@@ -227,11 +219,6 @@ def spectral(
                 position += len(found)
                 jacobians = [[rows[t][i] for t in tasks] for i in here]
                 _add(parts[key], found, jacobians, residual, weight)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for m, mode in modes.items():
-            m.training = mode
     return {name: m for part in parts.values() for name, m in part.moments().items()}
 
 

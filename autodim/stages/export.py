@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.errors import RunError
 from autodim.export import export
 from autodim.export.weights import write
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
+from autodim.stages.prepare import open_log
 
 
 def read_allocation(folder: Path) -> Allocation:
@@ -27,7 +27,7 @@ def read_allocation(folder: Path) -> Allocation:
 
 def text(folder: Path, kind: str) -> str:
     """A run's widths in a named text format (`autodim.export.FORMATS`)."""
-    return export(read_allocation(folder), kind, EncodedLog.open(open_run(folder).need("prepare") / "log").slots)
+    return export(read_allocation(folder), kind, open_log(open_run(folder)).slots)
 
 
 def write_weights(folder: Path, out: Path) -> int:

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 
 from autodim.config.reader import load_config
-from autodim.data.columns import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.errors import RunError
 from autodim.stages.model_folder import load_network
+from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
 from autodim.training.loop import predict as predict_logits
 
@@ -44,7 +44,7 @@ def predict(
     """
     run = open_run(folder)
     network, about = load_network(run.need(MODELS[which]) / "model", device)
-    columns = encode_rows(rows, EncodedLog.open(run.need("prepare") / "log"))
+    columns = encode_rows(rows, open_log(run))
     for name, share in zip(columns.one_hot_slots, (columns.ids == 0).double().mean(0).tolist(), strict=True):
         if share > UNSEEN:
             say(f"{name}: {share:.0%} of the ids were never seen in training; they read the out-of-vocabulary row")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,7 +159,7 @@ class Run:
         while (target / f"{source.name}-{number}").exists():
             number += 1
         os.rename(source, target / f"{source.name}-{number}")
-        self.say(f"{name}: what was there, from other settings, is kept in {target / f'{source.name}-{number}'}")
+        self.say(f"{name}: what was there is kept in {target / f'{source.name}-{number}'}")
 
 
 def result_of(folder: Path) -> str:
@@ -173,8 +172,3 @@ def result_of(folder: Path) -> str:
         ):
             parts[relative] = artifact.sha256(path)
     return artifact.digest(parts)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of intermediate files."""
-    shutil.rmtree(folder, ignore_errors=True)

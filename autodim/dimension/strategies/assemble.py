@@ -47,12 +47,7 @@ def best_dimensions(
     )
     order = {t: np.argsort(-unit[t], kind="stable") for t in limits}
     gains = {t: np.concatenate(([0.0], np.cumsum(unit[t][order[t]]))) for t in limits}
-    curves = [c.curve(gains[t][c.widths]) for t, c in limits.items()]
-    if problem.settings.rank == "ratio":
-        chosen = by_ratio(curves, budget)
-    else:
-        steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
-        chosen = by_order(curves, steps, budget)
+    chosen = by_rank(problem, gains, budget)
     entries = []
     for (table, c), position in zip(limits.items(), chosen, strict=True):
         width = int(c.widths[position])
@@ -121,3 +116,17 @@ def allocation(
         source=problem.source,
         notes=(*notes, *drop_notes(entries)),
     )
+
+
+def by_rank(problem: Problem, gains: Mapping[str, Floats], budget: Budget) -> list[int]:
+    """Positions of the chosen widths, by gain per cost or (`rank: score`) by the raw gain of a dimension.
+
+    Args:
+        gains: per table, in the order of the limits, the cumulative gain of 0 .. D dimensions.
+    """
+    limits = problem.limits
+    curves = [c.curve(gains[t][c.widths]) for t, c in limits.items()]
+    if problem.settings.rank == "ratio":
+        return by_ratio(curves, budget)
+    steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
+    return by_order(curves, steps, budget)

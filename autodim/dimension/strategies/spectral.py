@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autodim.dimension.allocate import by_order, by_ratio, check_minimum
+from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.entry import Entry, short
@@ -16,7 +16,7 @@ from autodim.dimension.limits import choices
 from autodim.dimension.moments import Moments
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
-from autodim.dimension.strategies.assemble import allocation, entry
+from autodim.dimension.strategies.assemble import allocation, by_rank, entry
 from autodim.errors import RunError
 
 SPECTRAL = ("spectral", "spectral_uniform")
@@ -42,12 +42,7 @@ def by_spectrum(problem: Problem, budget: Budget, statistics: Statistics | None)
     limits = problem.limits
     total = sum(float(f.lambdas.sum()) for f in factors.values()) or 1.0
     gains = {t: np.concatenate(([0.0], np.cumsum(factors[t].lambdas / total))) for t in limits}
-    curves = [c.curve(gains[t][c.widths]) for t, c in limits.items()]
-    if problem.settings.rank == "ratio":
-        chosen = by_ratio(curves, budget)
-    else:
-        steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
-        chosen = by_order(curves, steps, budget)
+    chosen = by_rank(problem, gains, budget)
     return _assembled(problem, budget, "spectral", chosen, factors)
 
 
