@@ -53,6 +53,17 @@ class Model(nn.Module):
         """Parameters whose product is a part of the logits: the last layer, which clipping by units leaves alone."""
         raise NotImplementedError
 
+    def own_parameters(self) -> list[list[nn.Parameter]]:
+        """Per task the parameters that no other task's loss reaches (towers, own experts, own gates); T lists.
+
+        Empty: the model shares everything. A weighting of gradients never scales a task's own parameters.
+        """
+        return []
+
+    def last_shared(self) -> list[nn.Parameter]:
+        """Weights of the last layer that all tasks share, where GradNorm measures; never a table."""
+        return [p for p in self.head() if p.ndim > 1]
+
     def reset_first(self, generator: torch.Generator | None = None) -> None:
         """Draw the first dense layer(s) afresh.
 

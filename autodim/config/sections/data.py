@@ -1,0 +1,97 @@
+"""Section `data`: the log and how it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from autodim.config.sections.base import Fraction, NonNegative, Positive, Section
+
+
+class SlotConfig(Section):
+    """One input field. In YAML a bare string `user` is short for `{name: user}`."""
+
+    name: str = Field(description="name of the slot in every artefact")
+    column: str | None = Field(None, description="column of the log; default: the slot's name")
+    kind: Literal["categorical", "multi", "buckets", "value"] = Field(
+        "categorical",
+        description="categorical: text, one id; multi: several ids; buckets: a number cut into ids; value: a number "
+        "that goes to the dense part of the model",
+    )
+    separator: str = Field("|", description="multi: what separates the ids in a text column (list columns need none)")
+    pooling: Literal["sum", "mean"] = Field("mean", description="multi: how the ids' vectors become one")
+    buckets: Literal["log_square", "quantile"] = Field(
+        "log_square", description="buckets: floor(log(x)^2) as in the Criteo challenge, or quantiles"
+    )
+    bins: Annotated[int, Field(ge=2, le=10_000)] = Field(50, description="buckets: number of quantiles")
+    prefix: Positive | None = Field(None, description="categorical: keep only the first characters of the text")
+    min_count: Positive | None = Field(None, description="overrides data.min_count")
+    table: str | None = Field(None, description="name of a table shared with other slots; default: the slot's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def source(self) -> str:
+        return self.column or self.name
+
+
+class LabelConfig(Section):
+    """One binary label. In YAML a bare string is a column that holds 0 and 1."""
+
+    name: str = Field(description="name of the task")
+    column: str | None = Field(None, description="column of the log; default: the label's name")
+    above: float | None = Field(None, description="1 where the column is greater than this")
+    equals: str | float | None = Field(None, description="1 where the column has this value")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def source(self) -> str:
+        return self.column or self.name
+
+
+class SplitConfig(Section):
+    """Which rows train, choose (valid) and judge (test)."""
+
+    by: Literal["random", "time", "column"] = "random"
+    valid: Fraction = Field(0.1, description="random, time: share of the rows")
+    test: Fraction = Field(0.1, description="random, time: share of the rows")
+    column: str | None = Field(None, description="time: a sortable column; column: the one that names the part")
+    train_values: tuple[str, ...] = Field(("train",), description="column: values that mean train")
+    valid_values: tuple[str, ...] = Field(("valid", "validation", "val"), description="column: values for valid")
+    test_values: tuple[str, ...] = Field(("test",), description="column: values that mean test")
+    valid_from: Literal["train", "test"] | None = Field(
+        None, description="column: no value means valid; take the share `valid` of this part at random"
+    )
+    seed: int = 0
+
+
+class DataConfig(Section):
+    """The log and how it is read."""
+
+    path: str | None = Field(None, description="CSV, TSV or Parquet file(s); ${AUTODIM_DATA} is expanded")
+    log: Literal["flights", "planted", "criteo", "avazu"] | None = Field(
+        None, description="a log that autodim knows how to build or read; criteo and avazu also need `path`"
+    )
+    options: dict[str, int | float | str | bool] = Field(
+        default_factory=dict, description="planted: rows, slots, width, seed"
+    )
+    delimiter: str | None = Field(None, description="CSV: default by the file's name (.tsv: tab, else comma)")
+    header: bool = Field(True, description="CSV: the first line names the columns")
+    names: tuple[str, ...] = Field((), description="CSV without a header: the columns' names")
+    labels: tuple[LabelConfig, ...] = Field((), description="the tasks; the first is the main one")
+    slots: tuple[SlotConfig, ...] = Field((), description="the input fields, in the model's order")
+    drop: dict[str, str | int | float] = Field(
+        default_factory=dict, description="rows whose column has this value are left out, and counted"
+    )
+    missing: tuple[str, ...] = Field(("",), description="texts that mean missing; they get an id of their own")
+    min_count: Positive = Field(1, description="rarer values share the out-of-vocabulary id")
+    max_bad_rows: NonNegative = Field(0, description="rows that cannot be read before prepare stops")
+    split: SplitConfig = SplitConfig()

@@ -1,0 +1,73 @@
+"""Section `prune`: score and allocate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from autodim.config.sections.base import NonNegative, Positive, Section, Share
+
+
+class BudgetConfig(Section):
+    """What may be spent on embeddings: exactly one of `share` and `amount`."""
+
+    unit: Literal["params", "bytes", "dims"] = "params"
+    share: Share | None = Field(None, description="of what the uniform model spends")
+    amount: Positive | None = Field(None, description="absolute, in the unit")
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetConfig:
+        if (self.share is None) == (self.amount is None):
+            raise ValueError("give exactly one of `share` (0..1 of the uniform model) and `amount` (in the unit)")
+        return self
+
+
+class SlotLimits(Section):
+    """Limits on one slot's width."""
+
+    min_dim: NonNegative | None = None
+    max_dim: Positive | None = None
+    fixed: NonNegative | None = None
+    multiple_of: Positive | None = None
+
+
+class PruneConfig(Section):
+    """Score and allocate."""
+
+    strategy: Literal[
+        "sseds",
+        "spectral",
+        "spectral_uniform",
+        "magnitude",
+        "random",
+        "uniform",
+        "frequency_tiers",
+        "power_rule",
+        "fourth_root",
+        "manual",
+    ] = "sseds"
+    preset: Literal["paper"] | None = Field(
+        None, description="paper: every choice that SSEDS leaves open as the paper reads (dims, raw global ranking)"
+    )
+    budget: BudgetConfig = BudgetConfig(share=0.25)
+    on: Literal["valid", "train"] = Field("valid", description="rows that are scored; held out by default")
+    rows: Positive | None = Field(None, description="score at most this many rows; default: all")
+    rank: Literal["ratio", "score"] = Field("ratio", description="score per cost (knapsack), or the raw score")
+    min_dim: NonNegative = Field(0, description="no slot gets fewer dimensions")
+    max_dim: Positive | None = None
+    multiple_of: Positive = Field(1, description="widths are multiples of this (4 for torchrec/FBGEMM)")
+    zero: Literal["drop", "keep_min", "mean"] = Field(
+        "drop", description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean"
+    )
+    slots: dict[str, SlotLimits] = Field(default_factory=dict, description="limits per slot")
+    curvature: Literal["gauss_newton", "fisher"] = Field(
+        "gauss_newton", description="spectral: how the loss bends by a slot's vector; fisher: from squared gradients"
+    )
+    ridge: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-6, description="spectral: added to the curvature's diagonal, as a share of its mean eigenvalue"
+    )
+    alpha: Annotated[float, Field(gt=0, le=2)] = Field(0.3, description="power_rule: temperature")
+    ladder: tuple[Positive, ...] = Field((1, 4, 8, 16, 32, 64), description="frequency_tiers: the widths")
+    widths: str | None = Field(None, description="manual: a widths file")
+    seed: int = Field(0, description="random: its draw")
