@@ -67,7 +67,7 @@ class Measured:
         self.columns = columns
         self.warm_up()
         reset_peak()
-        self.before = status("VmRSS")
+        self.before, self.mapped = status("VmRSS"), status("RssFile")
         layout = layout_of(variant, slots, tables)
         self.widths = widths_of(layout)
         self.network = self._network(variant, layout, columns.numeric.shape[1], columns.labels.shape[1])
@@ -160,10 +160,14 @@ class Measured:
         return {name: seconds / steps for name, seconds in spent.items()}
 
     def memory(self) -> dict[str, int]:
-        """Peak bytes since the data was opened, and what a training cannot do without (see `least`)."""
+        """Peak bytes since the data was opened, and what a training cannot do without (see `least`).
+
+        Pages of the memory-mapped log are left out: they are the system's cache, which takes them back when it likes.
+        """
         if self.device.type == "cuda":
             return {"peak": torch.cuda.max_memory_allocated(), "before": self.columns.nbytes, "least": self.least()}
-        return {"peak": status("VmHWM"), "before": self.before, "least": self.least()}
+        pages = max(0, status("RssFile") - self.mapped)
+        return {"peak": status("VmHWM") - pages, "before": self.before, "least": self.least()}
 
     def least(self) -> int:
         """Bytes of parameters, optimizer state, and one batch's work: the slot vectors and their gradient, the

@@ -23,13 +23,18 @@ from autodim.dimension.saliency import captured_outputs
 from autodim.errors import ConfigError, TrainingError
 
 Curvature = Literal["gauss_newton", "fisher"]
-_CHUNK = 1024  # examples a product in float64: stays in the cache
+# examples a product: stays in the cache, and is short enough that its rounding in float32 (1e-6 of the sum of absolute
+# values) is far below the noise of the sample; chunks are added up in float64
+_CHUNK = 1024
 _CHUNK_GPU = 16_384
 KINDS = ("vectors", "gradients", "squares", "cross", "curvature")
 
 
 class Spectral:
-    """Sums of the products of slot vectors and gradients, in float64, in two halves (alternating batches).
+    """Sums of the products of slot vectors and gradients, in two halves (alternating batches).
+
+    Products of float32 vectors are made in float32 over at most 1,024 examples (16,384 on a GPU) and added up in float64;
+    those of float64 vectors are float64 throughout.
 
     Args:
         names: the S slots, in the order of the vectors; all of one width D.
@@ -44,7 +49,7 @@ class Spectral:
         self._shift: Tensor | None = None  # S x D
         self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D
 
-    def add(self, vectors: Tensor, jacobian: Tensor, residual: Tensor, weight: Tensor) -> None:
+    def add(self, vectors: Tensor, jacobian: Tensor | Sequence[Tensor], residual: Tensor, weight: Tensor) -> None:
         """Adds one batch; never waits for the device.
 
         Args:
@@ -53,35 +58,39 @@ class Spectral:
             residual: B x T, p - y; 0 where a label is missing.
             weight: B x T, the curvature's weight: p (1 - p), or (p - y)^2; 0 where a label is missing.
         """
-        if vectors.dim() != 3 or vectors.shape[1] != len(self.names) or jacobian.shape[1:] != vectors.shape:
+        if vectors.dim() != 3 or vectors.shape[1] != len(self.names) or any(j.shape != vectors.shape for j in jacobian):
             raise ValueError(
                 f"expected vectors B x {len(self.names)} x D and jacobian T x B x {len(self.names)} x D, "
-                f"found {tuple(vectors.shape)} and {tuple(jacobian.shape)}"
+                f"found {tuple(vectors.shape)} and {[tuple(j.shape) for j in jacobian]}"
             )
+        exact = torch.float64 if vectors.dtype == torch.float64 else torch.float32
         if self._shift is None:
             size, width = vectors.shape[1:]
-            self._shift = vectors.detach().mean(0, dtype=torch.float64)
+            # rounded to what is subtracted below, so that undoing it is exact
+            self._shift = vectors.detach().mean(0, dtype=torch.float64).to(exact).double()
             for kind in KINDS:
                 shape = (size, width) if kind in ("vectors", "gradients") else (size, width, width)
                 self._sums[kind] = torch.zeros(2, *shape, dtype=torch.float64, device=vectors.device)
         half = self.batches % 2
         sums = {kind: total[half] for kind, total in self._sums.items()}
+        shift = self._shift.to(exact)
         chunk = _CHUNK if vectors.device.type == "cpu" else _CHUNK_GPU
         for start in range(0, len(vectors), chunk):
             part = slice(start, start + chunk)
-            # slot-major and contiguous, so that the products below read memory in order
-            v = _slot_major(vectors[part]) - self._shift[:, None]  # S x b x D
-            across = v.mT  # S x D x b
-            g = torch.zeros_like(v)
-            for task in range(len(jacobian)):
-                j = _slot_major(jacobian[task, part])  # S x b x D
-                g.addcmul_(j, residual[part, task].double()[:, None])
-                j *= weight[part, task].double().sqrt()[:, None]
-                sums["curvature"].baddbmm_(j.mT, j)
-            sums["vectors"] += v.sum(1)
-            sums["gradients"] += g.sum(1)
-            sums["squares"].baddbmm_(across, v)
-            sums["cross"].baddbmm_(across, g)
+            v = vectors.detach()[part].to(exact) - shift  # b x S x D
+            g: Tensor | None = None
+            for task, by_logit in enumerate(jacobian):
+                j = by_logit[part].detach().to(exact)  # b x S x D
+                slope = j * residual[part, task, None, None].to(exact)
+                g = slope if g is None else g.add_(slope)
+                j = j * weight[part, task, None, None].to(exact).sqrt()
+                sums["curvature"] += _products(j, j)
+            if g is None:
+                continue
+            sums["vectors"] += v.sum(0)
+            sums["gradients"] += g.sum(0)
+            sums["squares"] += _products(v, v)
+            sums["cross"] += _products(v, g)
         self.counts[half] += len(vectors)
         self.batches += 1
 
@@ -117,9 +126,9 @@ class Spectral:
         return {name: Moments.of(first[name] + second[name]) for name in self.names}
 
 
-def _slot_major(values: Tensor) -> Tensor:
-    """b x S x D -> S x b x D, float64, a copy."""
-    return values.detach().transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """b x S x D twice -> S x D x D, sums of outer products over b; read in place, without a copy by slots."""
+    return torch.bmm(first.permute(1, 2, 0), second.transpose(0, 1))
 
 
 def to_tensors(spectral: Spectral) -> dict[str, Tensor]:

@@ -59,12 +59,10 @@ def score(
         residual, weight = logit_terms(logits, batch.labels, curvature)  # B x T
         vectors = lookup.leaves[0]  # B x S x D: a uniform network has one group
         # the gradient of each logit by its own vectors; that of the cross-entropy is (p - y) times it
-        jacobian = torch.stack(
-            [
-                torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
-                for task, column in enumerate(logits.unbind(1))
-            ]
-        )  # T x B x S x D
+        jacobian = [
+            torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
+            for task, column in enumerate(logits.unbind(1))
+        ]  # T of B x S x D
         spectral.add(vectors.detach(), jacobian, residual, weight)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):

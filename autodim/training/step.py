@@ -21,6 +21,7 @@ from autodim.data.batch import Batch
 from autodim.embedding.lookup import Lookup
 from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
+from autodim.training.memory import trim
 from autodim.training.network import Network
 
 Gradients = list[Tensor | None]
@@ -111,6 +112,7 @@ class Step:
         self.batch_norms = batch_norms(network)
         self.tables = network.tables.table_parameters()
         self.dense = [p for p in network.dense_parameters() if p.requires_grad]
+        self.steps = 0  # of this process
 
     def __call__(self, batch: Batch, seed: int) -> Tensor:
         """Train on one batch.
@@ -138,6 +140,8 @@ class Step:
             optimizer.step()
         for parameter in (*self.tables, *self.dense):
             parameter.grad = None
+        self.steps += 1
+        trim(self.steps)
         return losses.detach()
 
     def _losses(self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor] | None) -> Tensor:

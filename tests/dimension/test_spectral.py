@@ -105,8 +105,8 @@ def test_saturated_and_missing_labels_stay_finite():
 
 def test_tasks_add_up_and_batches_do_not_matter():
     torch.manual_seed(0)
-    v, j = torch.randn(50, 2, D), torch.randn(3, 50, 2, D)
-    residual, weight = torch.randn(50, 3), torch.rand(50, 3)
+    v, j = torch.randn(50, 2, D).double(), torch.randn(3, 50, 2, D).double()
+    residual, weight = torch.randn(50, 3).double(), torch.rand(50, 3).double()
     whole, parts = Spectral(["a", "b"]), Spectral(["a", "b"])
     whole.add(v, j, residual, weight)
     for chunk in (slice(0, 7), slice(7, 30), slice(30, 50)):
@@ -124,6 +124,18 @@ def test_tasks_add_up_and_batches_do_not_matter():
     everything, first, second = from_tensors(to_tensors(parts))
     np.testing.assert_array_equal(everything["b"].covariance, got.covariance)
     assert first["a"].count == 7 + 20 and second["a"].count == 23
+
+
+def test_float32_products_round_far_below_the_noise_of_the_sample():
+    torch.manual_seed(0)
+    v, j = 3 + torch.randn(5000, 2, D), torch.randn(1, 5000, 2, D)
+    residual, weight = torch.randn(5000, 1), torch.rand(5000, 1)
+    single, double = Spectral(["a", "b"]), Spectral(["a", "b"])
+    single.add(v, j, residual, weight)
+    double.add(v.double(), j.double(), residual.double(), weight.double())
+    for name in ("mean", "gradient", "covariance", "cross", "curvature"):
+        got, exact = (getattr(s.moments()["a"], name) for s in (single, double))
+        assert 0 < np.abs(got - exact).max() < 3e-6, name
 
 
 def test_far_means_keep_their_digits():
