@@ -33,7 +33,7 @@ KINDS = ("vectors", "gradients", "squares", "cross", "curvature")
 class Spectral:
     """Sums of the products of slot vectors and gradients, in two halves (alternating batches).
 
-    Products of float32 vectors are made in float32 over at most 1,024 examples (16,384 on a GPU) and added up in float64;
+    Products of float32 vectors are made in float32 over at most 1,024 examples (a GPU: 16,384) and added up in float64;
     those of float64 vectors are float64 throughout.
 
     Args:

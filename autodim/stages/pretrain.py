@@ -20,6 +20,7 @@ from autodim.stages.session import Session
 from autodim.training.checkpoints import Checkpoints
 from autodim.training.device import use_bf16
 from autodim.training.distill import distilled
+from autodim.training.feed import fits
 from autodim.training.loop import FitResult, Training
 from autodim.training.network import Network
 from autodim.training.seeds import derive
@@ -88,8 +89,8 @@ def train_network(
         missing=bool(torch.isnan(train.labels).any()),
         bf16=use_bf16(config.bf16, device),
     )
-    if device.type == "cuda":
-        train, valid = train.to(device), valid.to(device)
+    if device.type != "cpu":  # a part lies on the device as a whole where it fits; otherwise its batches travel
+        train, valid = (part.to(device) if fits(part, device) else part for part in (train, valid))
     if teacher is not None:
         train = distilled(train, teacher[0].to(device), teacher[1], device)
     training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules)

@@ -19,6 +19,7 @@ from autodim.data.batches import Order
 from autodim.data.columns import Columns
 from autodim.errors import TrainingError
 from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
+from autodim.training.feed import Feed
 from autodim.training.gauges import Gauges
 from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.metrics import Metrics, evaluate_logits
@@ -153,10 +154,11 @@ class Training:
         total = steps * self.config.epochs
         progress.start(title, total * self.config.batch, done=self.position * self.config.batch)
         self.network.train()
+        feed = Feed(self.train, lambda position: self.order.rows(*divmod(position, steps)), total, self.device)
         finished = self._finished()
         while self.position < total and not finished:
             epoch, step = divmod(self.position, steps)
-            batch = self.train.batch(self.order.rows(epoch, step), self.device)
+            batch = feed(self.position)
             losses = self.step(batch, derive(self.seed, "dropout", epoch, step))
             for schedule in self.schedules:
                 schedule.step()
@@ -174,6 +176,7 @@ class Training:
             if stop is not None and stop.signum is not None:
                 self._save()
                 raise Interrupted(stop.signum)
+        feed.close()
         assert self.best is not None, "at least one evaluation a run"
         self.network.load_state(self._best_weights())
         return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position)
