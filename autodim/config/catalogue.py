@@ -72,6 +72,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "frequency_tiers": "widths from a ladder, the widest for the most frequent slots",
         "power_rule": "width = base x rows^-alpha (mixed dimensions, Ginart et al. 2019)",
         "fourth_root": "width = 6 x rows^0.25, scaled to the budget (the rule of DeepCTR's `auto`)",
+        "mask_auc": "keeps the slots without which the AUC drops most; one evaluation a slot",
+        "mask_exact": "brute force: the loss without each single dimension; the oracle of the one-shot scores",
         "manual": "the widths of a file",
     },
     "logs": {

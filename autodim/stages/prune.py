@@ -23,6 +23,8 @@ from autodim.embedding.layout import CostModel, uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers
 from autodim.stages.cut import cut_network
+from autodim.stages.evidence import EVIDENCE, with_evidence
+from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
@@ -53,12 +55,15 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
     with run.working("prune", inputs) as folder:
         network, about = load_network(run.need("pretrain") / "model", session.device)
-        statistics, _ = cached_score(run, network, log, session)
+        statistics, means = cached_score(run, network, log, session)
         problem = problem_of(config, log, source)
         budget = resolve(settings.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         strategy = STRATEGIES[settings.strategy]
+        question = Question(run, network, log, session, problem, budget, statistics, means)
+        statistics = with_evidence(settings.strategy, question)
         allocation = strategy(problem, budget, statistics)
-        stable = stability(strategy, problem, budget, statistics)
+        # measurements of a strategy's own are of all rows: their halves would tell nothing
+        stable = None if settings.strategy in EVIDENCE else stability(strategy, problem, budget, statistics)
         if stable is not None:
             artifact.write_json(folder / "stability.json", asdict(stable))
         if allocation.common == network.tables.layout.common:
@@ -167,7 +172,7 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
     settings = run.config.prune
     key = artifact.digest(
         {
-            "format": 2,
+            "format": 3,
             "model": run_result(run, "pretrain"),
             "on": settings.on,
             "rows": settings.rows,

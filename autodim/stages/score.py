@@ -42,7 +42,8 @@ def score(
     layout = network.tables.layout
     if not layout.slots:
         return {}
-    spectral = Spectral([s.name for s in layout.slots], curvature)
+    # the leaf holds one-hot slots before bags, whatever the config's order
+    spectral = Spectral([layout.slots[p].name for p in network.tables.groups[0].positions], curvature)
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
     network.eval()

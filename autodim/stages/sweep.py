@@ -26,6 +26,8 @@ from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.stages.cut import cut_network, entry_cut
+from autodim.stages.evidence import with_evidence
+from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
@@ -157,7 +159,17 @@ class Measure:
         uniform = uniform_layout(self.log.slots, self.log.tables, config.model.width)
         budget = resolve(config.prune.budget, problem.cost, uniform)
         try:
-            allocation = STRATEGIES[strategy](problem, budget, self.statistics)
+            question = Question(
+                Run(self.run.folder, config, self.run.shared),
+                self.network,
+                self.log,
+                self.session,
+                problem,
+                budget,
+                self.statistics,
+                self.means,
+            )
+            allocation = STRATEGIES[strategy](problem, budget, with_evidence(strategy, question))
         except BudgetError as refused:
             return SweepRow(strategy, share, budget.amount, infeasible=str(refused))
         factors = table_factors(config, allocation, self.statistics)

@@ -45,6 +45,8 @@ class PruneConfig(Section):
         "frequency_tiers",
         "power_rule",
         "fourth_root",
+        "mask_auc",
+        "mask_exact",
         "manual",
     ] = "sseds"
     preset: Literal["paper"] | None = Field(

@@ -25,6 +25,8 @@ from autodim.dimension.strategies.fourth_root import by_fourth_root
 from autodim.dimension.strategies.frequency_tiers import by_tiers
 from autodim.dimension.strategies.magnitude import by_magnitude
 from autodim.dimension.strategies.manual import from_file
+from autodim.dimension.strategies.mask_auc import by_slot_importance
+from autodim.dimension.strategies.mask_exact import by_brute_force
 from autodim.dimension.strategies.power_rule import by_power
 from autodim.dimension.strategies.random import by_chance
 from autodim.dimension.strategies.spectral import at_one_spectral_width, by_spectrum
@@ -43,5 +45,7 @@ STRATEGIES: dict[str, Strategy] = {
     "frequency_tiers": by_tiers,
     "power_rule": by_power,
     "fourth_root": by_fourth_root,
+    "mask_auc": by_slot_importance,
+    "mask_exact": by_brute_force,
     "manual": from_file,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from autodim.dimension.entry import Entry, drop_notes, short
 from autodim.dimension.limits import Choices
 from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, normalise
+from autodim.dimension.statistics import Statistics
 from autodim.errors import RunError
 
 
@@ -130,3 +132,36 @@ def by_rank(problem: Problem, gains: Mapping[str, Floats], budget: Budget) -> li
         return by_ratio(curves, budget)
     steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
     return by_order(curves, steps, budget)
+
+
+def by_weights(problem: Problem, weights: Mapping[str, float], budget: Budget) -> list[int]:
+    """Positions of the widths `base * weight`, rounded to the nearest allowed, with the largest `base` that fits.
+
+    Widths change only where base * weight passes the middle between two allowed widths, so base is solved exactly
+    by its breakpoints: these are taken in ascending order (ties by name) until one does not fit; then the later
+    ones that still fit, in the same order, so that no single further step fits.
+
+    Args:
+        weights: per table, above 0.
+    """
+    curves, priorities = [], []
+    for table, c in problem.limits.items():
+        middles = (c.nominal[1:] + c.nominal[:-1]) / 2
+        curves.append(c.curve(np.zeros(len(c.widths))))
+        priorities.append(weights[table] / middles)  # 1 / the base at which the step is taken
+    return by_order(curves, priorities, budget, fill=True)
+
+
+def measured(statistics: Statistics | None, strategy: str, what: str) -> Any:
+    """What a strategy measured for itself, `statistics.extra[strategy]`.
+
+    Raises:
+        RunError: it did not.
+    """
+    found = None if statistics is None else statistics.extra.get(strategy)
+    if found is None:
+        raise RunError(
+            f"strategy {strategy} needs {what}; found none. It is measured on a run's trained model: `autodim prune RUN "
+            f"prune.strategy={strategy}`"
+        )
+    return found

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from autodim.dimension.allocate import by_order
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
-from autodim.dimension.strategies.assemble import widths_only
+from autodim.dimension.strategies.assemble import by_weights, widths_only
 
 
 def by_power(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
@@ -37,16 +34,7 @@ def by_power(problem: Problem, budget: Budget, statistics: Statistics | None) ->
 def scaled(problem: Problem, budget: Budget, shape: Callable[[int], float]) -> list[int]:
     """The largest `base` for which the widths `base * shape(n)`, rounded to the nearest allowed, fit the budget.
 
-    Widths change only where base * shape(n) passes the middle between two allowed widths, so base is solved exactly
-    by its breakpoints: these are taken in ascending order (ties by name) until one does not fit; then the later
-    ones that still fit, in the same order, so that no single further step fits.
-
     Returns:
-        Per table the position of its width.
+        Per table the position of its width; see `by_weights`.
     """
-    curves, priorities = [], []
-    for c in problem.limits.values():
-        middles = (c.nominal[1:] + c.nominal[:-1]) / 2
-        curves.append(c.curve(np.zeros(len(c.widths))))
-        priorities.append(shape(max(c.rows, 1)) / middles)  # 1 / the base at which the step is taken
-    return by_order(curves, priorities, budget, fill=True)
+    return by_weights(problem, {t: shape(max(c.rows, 1)) for t, c in problem.limits.items()}, budget)

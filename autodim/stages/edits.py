@@ -1,0 +1,139 @@
+"""What a trained network would say if some slots read as something else: one lookup, many evaluations of the model.
+
+An *edit* replaces the vectors of some slots, `v -> v @ matrix + constant`: a masked dimension, a slot's mean, a prefix,
+a spectral cut. Rows are taken in chunks that stay in the cache; each chunk is looked up once, and every edit changes
+only its slots in place, so that an edit costs the model's part and nothing else.
+
+Letters: E edits, B rows of a chunk, S slots, D common width, T tasks, N rows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodim.data.columns import Columns
+from autodim.embedding.vectors import Stacked
+from autodim.errors import RunError
+from autodim.stages.session import Session
+from autodim.training.metrics import auc
+from autodim.training.network import Network
+
+Edit = Mapping[int, tuple[Tensor, Tensor]]  # position of a slot -> matrix D x D, constant D
+CHUNK = 2048
+
+
+def spread_rows(count: int, rows: int | None) -> Tensor:
+    """At most `rows` of `count` row numbers, evenly spread."""
+    return torch.linspace(0, count - 1, min(rows or count, count)).long() if count else torch.zeros(0).long()
+
+
+def masked(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The edit of one slot that multiplies its dimensions by a mask, D."""
+    return torch.diag(mask), torch.zeros_like(mask)
+
+
+def constant(vector: Tensor) -> tuple[Tensor, Tensor]:
+    """The edit of one slot that reads as the same vector for every example, D."""
+    return vector.new_zeros(len(vector), len(vector)), vector
+
+
+def edited_logits(
+    network: Network, columns: Columns, edits: Sequence[Edit], session: Session, title: str, rows: int | None = None
+) -> Iterator[tuple[int, slice, Tensor, Tensor]]:
+    """Logits of a uniform network under each edit.
+
+    Args:
+        rows: at most so many rows of the columns, evenly spread.
+        title: of the progress; the cost is said once the first chunk is measured, before the others start.
+
+    Yields:
+        (edit, slice of the N rows, logits B x T, labels B x T), for every edit within a chunk, chunk by chunk.
+
+    Raises:
+        Interrupted: a signal came.
+
+    Cost: N lookups and E x N evaluations of the model.
+    """
+    device = session.device
+    edits = [{p: (m.to(device), c.to(device)) for p, (m, c) in edit.items()} for edit in edits]
+    index = spread_rows(len(columns), rows)
+    network.eval()
+    session.progress.start(title, len(index))
+    with torch.inference_mode():
+        for start in range(0, len(index), CHUNK):
+            began = time.monotonic()
+            batch = columns.batch(index[start : start + CHUNK], device)
+            lookup = network.tables.lookup(batch)
+            slots, linear = lookup.inputs()
+            vectors = slots.stack().clone()  # B x S x D
+            original = vectors.clone()
+            part = slice(start, start + len(batch))
+            for number, edit in enumerate(edits):
+                for position, (matrix, offset) in edit.items():
+                    vectors[:, position] = original[:, position] @ matrix + offset
+                yield number, part, network.model(Stacked(vectors), linear, batch.numeric).float(), batch.labels
+                for position in edit:
+                    vectors[:, position] = original[:, position]
+            if start == 0 and len(index) > CHUNK:
+                seconds = (time.monotonic() - began) * len(index) / len(batch)
+                session.progress.line(
+                    f"{title}: {len(edits):,} evaluations of {len(index):,} rows, about {seconds:,.0f} s"
+                )
+            session.progress.update(part.stop)
+            session.stop.check()
+
+
+def edited_losses(
+    network: Network, columns: Columns, edits: Sequence[Edit], session: Session, title: str, rows: int | None = None
+) -> Tensor:
+    """E float64: mean cross-entropy under each edit, in nats, summed over tasks; missing labels are left out."""
+    tasks = columns.labels.shape[1]
+    total = torch.zeros(len(edits), tasks, dtype=torch.float64, device=session.device)
+    count = torch.zeros(tasks, dtype=torch.float64, device=session.device)
+    for number, _, logits, labels in edited_logits(network, columns, edits, session, title, rows):
+        known = ~labels.isnan()
+        values = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+        total[number] += torch.where(known, values, 0.0).sum(0, dtype=torch.float64)
+        if number == 0:
+            count += known.sum(0)
+    return (total / count.clamp(min=1)).sum(1).cpu()
+
+
+def edited_aucs(
+    network: Network, columns: Columns, edits: Sequence[Edit], session: Session, title: str, rows: int | None = None
+) -> list[float]:
+    """AUC under each edit, the mean over tasks.
+
+    Raises:
+        RunError: the labels of the rows have one class only.
+
+    Cost: besides the evaluations, E x N x T float32 in memory and a sort each.
+    """
+    size = len(spread_rows(len(columns), rows))
+    tasks = columns.labels.shape[1]
+    scores = torch.zeros(len(edits), size, tasks, device=session.device)
+    wanted = torch.zeros(size, tasks, device=session.device)
+    for number, part, logits, labels in edited_logits(network, columns, edits, session, title, rows):
+        scores[number, part] = logits
+        if number == 0:
+            wanted[part] = labels
+    found = []
+    for one in scores:
+        by_task = []
+        for task in range(tasks):
+            known = ~wanted[:, task].isnan()
+            by_task.append(float(auc(one[known, task], wanted[known, task])))
+        kept = [v for v in by_task if not math.isnan(v)]
+        if not kept:
+            raise RunError(
+                f"{title}: the {size:,} scored rows have labels of one class only, so there is no AUC; score more rows "
+                "(prune.rows) or other ones (prune.on)"
+            )
+        found.append(sum(kept) / len(kept))
+    return found
