@@ -66,6 +66,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "sseds": "one pass of gradients scores every dimension of every slot, the best are kept; the default",
         "spectral": "one pass finds each table's best basis for the loss and keeps its best dimensions",
         "spectral_uniform": "the basis of `spectral`, one width for all slots",
+        "spectral_refit": "`spectral`, its projections then solved together in closed form; best without a retrain",
+        "spectral_tempered": "the basis of `spectral`, an allocation between that of its spectrum and an even one",
         "magnitude": "keeps the dimensions with the largest weights",
         "random": "keeps dimensions by lot: what any score has to beat",
         "uniform": "one width for all slots: the baseline that often wins",
@@ -74,6 +76,9 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "fourth_root": "width = 6 x rows^0.25, scaled to the budget (the rule of DeepCTR's `auto`)",
         "mask_auc": "keeps the slots without which the AUC drops most; one evaluation a slot",
         "mask_exact": "brute force: the loss without each single dimension; the oracle of the one-shot scores",
+        "search": "many short trainings at random widths or by TPE (extra `search`): the expensive baseline",
+        "pep": "one training with learned soft thresholds, widths from the kept entries (Liu et al. 2021)",
+        "optembed": "a supernet of random prefix widths, evolution at the budget (Lyu et al. 2022)",
         "manual": "the widths of a file",
     },
     "logs": {

@@ -45,15 +45,30 @@ def _prune(config: Config) -> Iterator[Problem]:
     prune = config.prune
     if prune.strategy == "manual" and prune.widths is None:
         yield Problem(("prune", "strategy"), "prune.widths: missing, expected the widths file for `strategy: manual`")
-    for name, strategy in (
-        ("alpha", "power_rule"),
-        ("ladder", "frequency_tiers"),
-        ("widths", "manual"),
-        ("seed", "random"),
+    for name, strategies in (
+        ("alpha", ("power_rule",)),
+        ("gamma", ("spectral_tempered",)),
+        ("ladder", ("frequency_tiers",)),
+        ("thresholds", ("frequency_tiers",)),
+        ("search", ("search",)),
+        ("pep", ("pep",)),
+        ("optembed", ("optembed",)),
+        ("widths", ("manual",)),
+        ("seed", ("random", "search", "pep", "optembed")),
     ):
-        if prune.strategy != strategy and given(prune, name):
-            why = f"prune.strategy: {prune.strategy}, only with {strategy}"
+        if prune.strategy not in strategies and given(prune, name):
+            why = f"prune.strategy: {prune.strategy}, only with {', '.join(strategies)}"
             yield idle(("prune", name), why, ("prune", "strategy"))
+    if prune.thresholds and len(prune.thresholds) != len(prune.ladder):
+        yield Problem(
+            ("prune", "thresholds"),
+            f"prune.thresholds: found {len(prune.thresholds)}, expected {len(prune.ladder)}: one for each rung of "
+            "prune.ladder",
+        )
+    elif (rising := [t for _, t in sorted(zip(prune.ladder, prune.thresholds, strict=False))]) != sorted(rising):
+        yield Problem(
+            ("prune", "thresholds"), "prune.thresholds: expected numbers that do not fall as the rungs get wider"
+        )
     if config.retrain.mode == "none" and given(config.retrain, "distill"):
         yield idle(("retrain", "distill"), "retrain.mode: none, nothing is trained", ("retrain", "mode"))
 

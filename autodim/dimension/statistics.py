@@ -14,6 +14,8 @@ from autodim.dimension.factor import factorise, worth
 from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, spearman
 
+SPECTRAL = ("spectral", "spectral_uniform", "spectral_refit", "spectral_tempered")  # scored by their moments
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -72,7 +74,7 @@ def stability(
     tables = list(problem.limits)
     found = [strategy(problem, budget, statistics.half(k)) for k in (0, 1)]
     one, other = ({e.table: e.width for e in a.entries} for a in found)
-    if found[0].strategy in ("spectral", "spectral_uniform") and "spectral_halves" in statistics.extra:
+    if found[0].strategy in SPECTRAL and "spectral_halves" in statistics.extra:
         scores = [_worths(problem, statistics, k) for k in (0, 1)]
     else:
         scores = [np.abs(np.concatenate([half[t] for t in tables])) for half in statistics.halves]

@@ -19,6 +19,7 @@ from torch import Tensor
 from autodim.dimension.allocation import Allocation, Entry
 from autodim.dimension.factor import Factors
 from autodim.embedding.layout import Layout
+from autodim.embedding.resize import leading
 from autodim.embedding.tables import Tables
 from autodim.errors import RunError
 from autodim.training.network import Network
@@ -145,17 +146,3 @@ def selection(kept: tuple[int, ...], common: int, like: Tensor) -> Tensor:
     basis = like.new_zeros(common, len(kept))
     basis[list(kept), range(len(kept))] = 1.0
     return basis
-
-
-def leading(weight: Tensor, width: int, counts: Tensor) -> Tensor:
-    """D x width: the leading eigenvectors of the table's second moment (float64; signs fixed, so it repeats).
-
-    Args:
-        weight: n x D. counts: n, the weight of each row.
-    """
-    rows = weight.double()
-    moment = rows.T @ (rows * counts.to(rows)[:, None])
-    _, vectors = torch.linalg.eigh(moment)
-    basis = vectors.flip(1)[:, :width]
-    signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
-    return (basis * torch.where(signs == 0, 1.0, signs)).to(weight.dtype)

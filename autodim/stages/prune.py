@@ -27,6 +27,7 @@ from autodim.stages.evidence import EVIDENCE, with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
+from autodim.stages.refit import refit
 from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.session import Session
@@ -123,7 +124,18 @@ def cut_for(run: Run, network: Network, allocation: Allocation, log: EncodedLog,
     if any(b.bias for b in layout.blocks):
         statistics, means = cached_score(run, network, log, session)
     counts = {t.name: log.counts(t.name) for t in log.tables}
-    return cut_network(network, allocation, layout, means, counts, table_factors(run.config, allocation, statistics))
+    factors = table_factors(run.config, allocation, statistics)
+    small = cut_network(network, allocation, layout, means, counts, factors)
+    finish_cut(run.config, allocation, small, network, log, session)
+    return small
+
+
+def finish_cut(
+    config: Config, allocation: Allocation, small: Network, network: Network, log: EncodedLog, session: Session
+) -> None:
+    """What a strategy does to a cut network once all its tables are cut, in place (most do nothing)."""
+    if allocation.strategy == "spectral_refit":
+        refit(small, network, log.part(config.prune.on), session, config.prune.rows)
 
 
 def table_factors(config: Config, allocation: Allocation, statistics: Statistics | None) -> dict[str, Factors]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from autodim.data.columns import Columns
 from autodim.dimension.scores import by_table
 from autodim.dimension.spectral import Curvature, Spectral, logit_terms, to_tensors
+from autodim.embedding.group import Group
 from autodim.stages.session import Session
 from autodim.training.loop import CHUNK
 from autodim.training.network import Network
@@ -43,7 +44,8 @@ def score(
     if not layout.slots:
         return {}
     # the leaf holds one-hot slots before bags, whatever the config's order
-    spectral = Spectral([layout.slots[p].name for p in network.tables.groups[0].positions], curvature)
+    group: Group = network.tables.groups[0]  # type: ignore[assignment]
+    spectral = Spectral([layout.slots[p].name for p in group.positions], curvature)
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
     network.eval()

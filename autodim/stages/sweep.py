@@ -31,7 +31,7 @@ from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
-from autodim.stages.prune import cached_score, problem_of, table_factors
+from autodim.stages.prune import cached_score, finish_cut, problem_of, table_factors
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
@@ -175,6 +175,7 @@ class Measure:
         factors = table_factors(config, allocation, self.statistics)
         layout = allocation.layout(self.log.slots, self.log.tables)
         small = cut_network(self.network, allocation, layout, self.means, self.counts, factors)
+        finish_cut(config, allocation, small, self.network, self.log, self.session)
         scores = predict(small, self.columns, self.session.device)
         found = evaluate_logits(scores, self.labels)
         known = ~self.labels[:, 0].isnan()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from autodim.config.sections.base import NonNegative, Positive, Section, Share
+from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchConfig
 
 
 class BudgetConfig(Section):
@@ -39,6 +40,8 @@ class PruneConfig(Section):
         "sseds",
         "spectral",
         "spectral_uniform",
+        "spectral_refit",
+        "spectral_tempered",
         "magnitude",
         "random",
         "uniform",
@@ -47,6 +50,9 @@ class PruneConfig(Section):
         "fourth_root",
         "mask_auc",
         "mask_exact",
+        "search",
+        "pep",
+        "optembed",
         "manual",
     ] = "sseds"
     preset: Literal["paper"] | None = Field(
@@ -69,7 +75,18 @@ class PruneConfig(Section):
     ridge: Annotated[float, Field(gt=0, lt=1)] = Field(
         1e-6, description="spectral: added to the curvature's diagonal, as a share of its mean eigenvalue"
     )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="spectral_tempered: gains are lambda^gamma; 1 is `spectral`, near 0 all dimensions alike"
+    )
     alpha: Annotated[float, Field(gt=0, le=2)] = Field(0.3, description="power_rule: temperature")
     ladder: tuple[Positive, ...] = Field((1, 4, 8, 16, 32, 64), description="frequency_tiers: the widths")
+    thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="frequency_tiers: for each rung of the ladder the training occurrences of an id that it takes; "
+        "default: solved for the budget",
+    )
+    search: SearchConfig = SearchConfig()
+    pep: PepConfig = PepConfig()
+    optembed: OptEmbedConfig = OptEmbedConfig()
     widths: str | None = Field(None, description="manual: a widths file")
-    seed: int = Field(0, description="random: its draw")
+    seed: int = Field(0, description="random, search, pep, optembed: their draws")

@@ -5,10 +5,16 @@ settings; statistics what is known of the trained model (None where nothing is).
 on the order of the slots, all are deterministic.
 
 Which to pick: `sseds` scores every dimension by one pass over held-out rows and is the default. `spectral` chooses the
-basis too and is right without a retrain; `spectral_uniform` has that basis at one width for all slots. `uniform` is the
-baseline to beat, natively trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`,
-`power_rule` and `fourth_root` are heuristics that need no trained model and choose widths, not dimensions; they spend
-the budget on the next steps of their own rule, so a larger budget may give one slot less. `manual` reads a file.
+basis too and is right without a retrain; `spectral_uniform` has that basis at one width for all slots; `spectral_refit`
+solves the projections of `spectral` once more, all together, after the cut: the best without a retrain.
+`spectral_tempered` has gains between those of the spectrum and even ones. `uniform` is the baseline to beat, natively
+trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`, `power_rule` and `fourth_root` are
+heuristics that need no trained model and choose widths, not dimensions; they spend the budget on the next steps of their
+own rule, so a larger budget may give one slot less. `manual` reads a file.
+
+Judges and rivals, which measure for themselves (`stages.evidence`): `mask_auc` and `mask_exact` evaluate the model without
+a slot, and without each dimension; `search` trains many models shortly; `pep` trains with learned thresholds; `optembed`
+trains a supernet and evolves widths.
 
 A new strategy is a new file and a line in this table.
 """
@@ -27,9 +33,14 @@ from autodim.dimension.strategies.magnitude import by_magnitude
 from autodim.dimension.strategies.manual import from_file
 from autodim.dimension.strategies.mask_auc import by_slot_importance
 from autodim.dimension.strategies.mask_exact import by_brute_force
+from autodim.dimension.strategies.optembed import by_supernet
+from autodim.dimension.strategies.pep import by_thresholds
 from autodim.dimension.strategies.power_rule import by_power
 from autodim.dimension.strategies.random import by_chance
+from autodim.dimension.strategies.search import by_trials
 from autodim.dimension.strategies.spectral import at_one_spectral_width, by_spectrum
+from autodim.dimension.strategies.spectral_refit import by_spectrum_refitted
+from autodim.dimension.strategies.spectral_tempered import by_tempered_spectrum
 from autodim.dimension.strategies.sseds import by_saliency
 from autodim.dimension.strategies.uniform import at_one_width
 
@@ -39,6 +50,8 @@ STRATEGIES: dict[str, Strategy] = {
     "sseds": by_saliency,
     "spectral": by_spectrum,
     "spectral_uniform": at_one_spectral_width,
+    "spectral_refit": by_spectrum_refitted,
+    "spectral_tempered": by_tempered_spectrum,
     "magnitude": by_magnitude,
     "random": by_chance,
     "uniform": at_one_width,
@@ -47,5 +60,8 @@ STRATEGIES: dict[str, Strategy] = {
     "fourth_root": by_fourth_root,
     "mask_auc": by_slot_importance,
     "mask_exact": by_brute_force,
+    "search": by_trials,
+    "pep": by_thresholds,
+    "optembed": by_supernet,
     "manual": from_file,
 }

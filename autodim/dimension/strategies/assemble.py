@@ -161,7 +161,7 @@ def measured(statistics: Statistics | None, strategy: str, what: str) -> Any:
     found = None if statistics is None else statistics.extra.get(strategy)
     if found is None:
         raise RunError(
-            f"strategy {strategy} needs {what}; found none. It is measured on a run's trained model: `autodim prune RUN "
-            f"prune.strategy={strategy}`"
+            f"strategy {strategy} needs {what}; found none. It is measured on a run's trained model: "
+            f"`autodim prune RUN prune.strategy={strategy}`"
         )
     return found

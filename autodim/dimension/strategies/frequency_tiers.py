@@ -11,6 +11,7 @@ from autodim.dimension.curves import Curve
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import widths_only
+from autodim.errors import BudgetError
 
 
 def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
@@ -22,13 +23,18 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
     later climbs that still fit are taken in the same order, so that no single further climb fits. Rungs above D are D;
     a rung that the limits do not allow is the next allowed width below it.
 
+    With `prune.thresholds` given, one for each rung, a slot stands on the highest rung l with `f >= threshold(l)`, and
+    nothing is filled up.
+
     Raises:
-        BudgetError: the smallest allocation does not fit.
+        BudgetError: the smallest allocation does not fit, or the given thresholds cost more than the budget.
 
     Cost: none.
 
     Differs from the paper: a common heuristic without one paper; thresholds are usually set by hand.
     """
+    if problem.settings.thresholds:
+        return _given(problem, budget)
     curves, priorities, positions = [], [], []
     for table, c in problem.limits.items():
         rung: dict[int, int] = {}  # position -> the lowest rung that reaches it
@@ -45,3 +51,23 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
     return widths_only(
         problem, budget, "frequency_tiers", [int(p[i]) for p, i in zip(positions, chosen, strict=True)], note
     )
+
+
+def _given(problem: Problem, budget: Budget) -> Allocation:
+    settings = problem.settings
+    rungs = sorted(zip(settings.ladder, settings.thresholds, strict=True))
+    chosen = []
+    for table, c in problem.limits.items():
+        width = max((w for w, threshold in rungs if problem.frequency(table) >= threshold), default=0)
+        chosen.append(c.position(min(width, problem.common)))
+    spent = {t: int(c.costs[p]) for (t, c), p in zip(problem.limits.items(), chosen, strict=True)}
+    total = sum(spent.values())
+    if total > budget.amount:
+        largest = ", ".join(f"{t} {cost:,}" for t, cost in sorted(spent.items(), key=lambda x: (-x[1], x[0]))[:5])
+        raise BudgetError(
+            f"prune.thresholds: the tiers cost {total:,} {budget.unit}; the budget {budget.asked} allows "
+            f"{budget.amount:,}. Largest: {largest}.\nWays out:\n"
+            f"  1. a budget of at least {total:,} {budget.unit}: prune.budget.amount={total}\n"
+            "  2. higher thresholds, or none: they are then solved for the budget"
+        )
+    return widths_only(problem, budget, "frequency_tiers", chosen, ())

@@ -19,8 +19,6 @@ from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import allocation, by_rank, entry
 from autodim.errors import RunError
 
-SPECTRAL = ("spectral", "spectral_uniform")
-
 
 def by_spectrum(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
     """Spectral: the dimensions that the loss needs most, in the basis that serves it best (one pass, no training).
@@ -43,7 +41,7 @@ def by_spectrum(problem: Problem, budget: Budget, statistics: Statistics | None)
     total = sum(float(f.lambdas.sum()) for f in factors.values()) or 1.0
     gains = {t: np.concatenate(([0.0], np.cumsum(factors[t].lambdas / total))) for t in limits}
     chosen = by_rank(problem, gains, budget)
-    return _assembled(problem, budget, "spectral", chosen, factors)
+    return assembled(problem, budget, "spectral", chosen, factors)
 
 
 def at_one_spectral_width(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
@@ -69,7 +67,7 @@ def at_one_spectral_width(problem: Problem, budget: Budget, statistics: Statisti
         chosen = [c.position(width) for c in limits]
         if sum(int(c.costs[p]) for c, p in zip(limits, chosen, strict=True)) <= budget.amount:
             break
-    return _assembled(problem, budget, "spectral_uniform", chosen, factors)
+    return assembled(problem, budget, "spectral_uniform", chosen, factors)
 
 
 def with_bias(problem: Problem) -> Problem:
@@ -100,9 +98,10 @@ def factors_of(problem: Problem, statistics: Statistics | None, strategy: str) -
     }
 
 
-def _assembled(
+def assembled(
     problem: Problem, budget: Budget, strategy: str, chosen: list[int], factors: Mapping[str, Factors]
 ) -> Allocation:
+    """The allocation of spectral cuts at the chosen positions; scores are the lambdas, in nats (twice the loss)."""
     entries: list[Entry] = []
     for (table, c), position in zip(problem.limits.items(), chosen, strict=True):
         lambdas = factors[table].lambdas

@@ -15,11 +15,17 @@ from typing import Any
 from autodim.dimension.statistics import Statistics
 from autodim.stages.evidence.mask_auc import mask_auc
 from autodim.stages.evidence.mask_exact import mask_exact
+from autodim.stages.evidence.optembed import optembed
+from autodim.stages.evidence.pep import pep
 from autodim.stages.evidence.question import Question
+from autodim.stages.evidence.search import search
 
 EVIDENCE: dict[str, Callable[[Question], Any]] = {
     "mask_auc": mask_auc,
     "mask_exact": mask_exact,
+    "search": search,
+    "pep": pep,
+    "optembed": optembed,
 }
 
 

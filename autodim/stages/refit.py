@@ -1,0 +1,100 @@
+"""Projections and biases of a cut network, fitted again in closed form: one Gauss-Newton step over held-out rows.
+
+A spectral cut is the best for each slot while the others stay whole. Once all are cut, their errors add up or cancel.
+With the narrow tables and the model as they are, the logits are linear in every projection P and bias b to first
+order: slot i adds `J_i . (u_i dP_i + db_i)`, u its stored vector, J the logit's gradient by the wide one. The step
+solves the damped normal equations of all of them together, towards labels `(1 - m) y + m sigmoid(uncut logit)`. It
+takes no learning rate, no order of rows and no seed.
+
+Letters: B rows of a chunk, U numbers of all projections and biases, T tasks, D common width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autodim.data.columns import Columns
+from autodim.embedding.lookup import Lookup
+from autodim.embedding.vectors import Stacked
+from autodim.stages.edits import CHUNK, spread_rows
+from autodim.stages.session import Session
+from autodim.training.network import Network
+
+MIX = 0.5  # share of the uncut model in the labels: alone it keeps the uncut model's own noise, labels alone over-fit
+DAMPING = 1e-2  # of each number's own curvature
+
+
+def refit(network: Network, teacher: Network, columns: Columns, session: Session, rows: int | None = None) -> None:
+    """One step for the projections and biases, in place.
+
+    Args:
+        network: a cut network. teacher: the uncut one.
+        columns: held-out rows; those of the scoring pass.
+        rows: at most so many, evenly spread.
+
+    Raises:
+        Interrupted: a signal came.
+
+    Cost: a forward of both networks and T backwards a row, U^2 products a row in float64, one solution of U equations.
+    """
+    tables = network.tables
+    numbers = [p for p in tables.dense_parameters() if p is not None]
+    size = sum(p.numel() for p in numbers)
+    if not size or not len(columns):
+        return
+    index = spread_rows(len(columns), rows)
+    products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
+    pull = torch.zeros(size, dtype=torch.float64, device=session.device)
+    network.eval()
+    teacher.eval()
+    session.progress.start("refit", len(index))
+    for start in range(0, len(index), CHUNK):
+        batch = columns.batch(index[start : start + CHUNK], session.device)
+        with torch.no_grad():
+            target = teacher(batch).sigmoid()
+            lookup = tables.lookup(batch)
+            slots, linear = lookup.inputs()
+            vectors = slots.stack()
+        vectors.requires_grad_()
+        logits = network.model(Stacked(vectors), linear, batch.numeric).float()
+        p = logits.detach().sigmoid()
+        wanted = torch.lerp(batch.labels, target, MIX)
+        residual = torch.where(wanted.isnan(), 0.0, wanted - p).double()
+        weight = torch.where(wanted.isnan(), 0.0, p * (1 - p)).double()
+        for task in range(logits.shape[1]):
+            (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task + 1 < logits.shape[1])
+            features = _features(network, lookup, slope)
+            scaled = features * weight[:, task, None].sqrt()
+            products.addmm_(scaled.T, scaled)
+            pull.addmv_(features.T, residual[:, task])
+        session.progress.update(start + len(batch))
+        session.stop.check()
+    curvature = products.diagonal()
+    damping = DAMPING * curvature + 1e-9 * curvature.mean() + torch.finfo(torch.float64).tiny
+    step = torch.linalg.solve(products + torch.diag(damping), pull)
+    with torch.no_grad():
+        for parameter, part in zip(numbers, step.split([p.numel() for p in numbers]), strict=True):
+            parameter.add_(part.view_as(parameter).to(parameter))
+
+
+def _features(network: Network, lookup: Lookup, slope: Tensor) -> Tensor:
+    """B x U float64: the derivative of one logit by every projection and bias, in the order of `dense_parameters`.
+
+    Args:
+        slope: B x S x D, its derivative by the slot vectors.
+    """
+    slope = slope.double()
+    parts = []
+    for looked_up in lookup.groups:
+        group, vectors = looked_up.group, looked_up.vectors
+        if group.projection is None or vectors is None:
+            continue
+        found = slope.new_zeros(len(slope), *group.projection.shape)  # B x blocks x w x D
+        for k, position in enumerate(group.positions):
+            # slots that share a table share its projection: their derivatives add up
+            found[:, group.block_of[k]] += vectors[:, k, :, None].double() * slope[:, position, None]
+        parts.append(found.flatten(1))
+    if network.tables.bias is not None:
+        parts.append(slope[:, network.tables.biased].flatten(1))
+    return torch.cat(parts, 1)
