@@ -17,6 +17,7 @@ from autodim.cli.demo import demo
 from autodim.cli.export import export
 from autodim.cli.init import init
 from autodim.cli.ls import ls
+from autodim.cli.oracle import oracle
 from autodim.cli.predict import predict
 from autodim.cli.report import report
 from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
@@ -46,6 +47,7 @@ app.command(rich_help_panel=ROAD)(retrain)
 app.command(rich_help_panel=ROAD)(evaluate)
 app.command(rich_help_panel=AFTER)(compare)
 app.command(rich_help_panel=AFTER)(sweep)
+app.command(rich_help_panel=AFTER)(oracle)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)

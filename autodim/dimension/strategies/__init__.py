@@ -9,12 +9,12 @@ basis too and is right without a retrain; `spectral_uniform` has that basis at o
 solves the projections of `spectral` once more, all together, after the cut: the best without a retrain.
 `spectral_tempered` has gains between those of the spectrum and even ones. `uniform` is the baseline to beat, natively
 trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`, `power_rule` and `fourth_root` are
-heuristics that need no trained model and choose widths, not dimensions; they spend the budget on the next steps of their
-own rule, so a larger budget may give one slot less. `manual` reads a file.
+heuristics that need no trained model and choose widths, not dimensions; they spend the budget on the next steps of
+their own rule, so a larger budget may give one slot less. `manual` reads a file.
 
-Judges and rivals, which measure for themselves (`stages.evidence`): `mask_auc` and `mask_exact` evaluate the model without
-a slot, and without each dimension; `search` trains many models shortly; `pep` trains with learned thresholds; `optembed`
-trains a supernet and evolves widths.
+Judges and rivals, which measure for themselves (`stages.evidence`): `mask_auc` and `mask_exact` evaluate the model
+without a slot, and without each dimension; `search` trains many models shortly; `pep` trains with learned thresholds;
+`optembed` trains a supernet and evolves widths.
 
 A new strategy is a new file and a line in this table.
 """
