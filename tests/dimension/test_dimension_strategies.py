@@ -23,7 +23,16 @@ SHARED = [*(Slot(n, n) for n in ROWS), Slot("last_item", "item")]
 TABLES = [Table(n, r) for n, r in ROWS.items()]
 COUNTS = {n: 700_000 * (2 if n == "item" else 1) for n in ROWS}
 FOUND = [name for name in STRATEGIES if name != "manual"]
-PREDICTING = ["sseds", "magnitude", "random", "spectral", "spectral_uniform"]
+PREDICTING = [
+    "sseds",
+    "magnitude",
+    "random",
+    "mask_auc",
+    "mask_exact",
+    "spectral",
+    "spectral_uniform",
+    "spectral_refit",
+]
 
 
 def statistics(seed=0, common=D):
@@ -40,8 +49,22 @@ def statistics(seed=0, common=D):
             found[slot] = Moments(1000, rng.normal(size=common), np.zeros(common), a.T @ a, cross, b.T @ b)
         return found
 
-    extra = {"spectral": moments(3), "spectral_halves": (moments(3), moments(4))}
+    extra = {"spectral": moments(3), "spectral_halves": (moments(3), moments(4)), **measurements(seed, common)}
     return Statistics(draw(0), {n: v**2 for n, v in draw(1).items()}, (draw(0), draw(2)), 1000, extra)
+
+
+def measurements(seed, common):
+    """What strategies measure for themselves, as its own code shapes it."""
+    rng = np.random.default_rng([seed, 5])
+    slots, tables = sorted([*ROWS, "last_item"]), sorted(ROWS)
+    weights = {t: float(rng.uniform(0.1, 1)) for t in tables}
+    return {
+        "mask_auc": {s: float(v) for s, v in zip(slots, rng.normal(0.02, 0.02, len(slots)), strict=True)},
+        "mask_exact": {t: rng.normal(1e-3, 1e-3, common) for t in tables},
+        "search": weights,
+        "optembed": {t: 1 / w for t, w in weights.items()},
+        "pep": {t: np.sort(rng.normal(size=2 * common).clip(-0.99))[::-1] for t in tables},
+    }
 
 
 def solve(
@@ -93,6 +116,72 @@ def test_predicted_loss_never_rises_with_the_budget(strategy, rank, unit):
         gains = [g / sum(sum(e.scores) for e in solve(strategy, 1.0, unit=unit, rank=rank).entries) for g in gains]
     assert all(b >= a - 1e-5 for a, b in pairwise(gains))  # scores have 6 digits
     assert gains[-1] == pytest.approx(1, abs=1e-5) or unit == "dims"  # in dims a width ends at the rows
+
+
+@pytest.mark.parametrize("strategy", ["mask_auc", "mask_exact", "search", "pep", "optembed"])
+def test_what_was_not_measured_is_asked_for(strategy):
+    with pytest.raises(RunError, match=f"prune.strategy={strategy}"):
+        solve(strategy, stats=Statistics())
+
+
+def test_a_harmful_slot_or_dimension_gets_nothing():
+    stats = statistics()
+    stats.extra["mask_auc"].update({"zip": -0.5, "item": -0.1, "last_item": -0.1})
+    assert {e.table for e in solve("mask_auc", 0.9, stats=stats).entries if e.width == 0} >= {"zip", "item"}
+    stats.extra["mask_exact"]["user"] = np.where(np.arange(D) == 3, 1.0, -5.0)
+    assert next(e for e in solve("mask_exact", 0.9, stats=stats).entries if e.table == "user").kept == (3,)
+
+
+def test_tempered_gains_span_from_the_spectrum_to_even_ones():
+    def kept(a):
+        return {e.table: e.width for e in a.entries}
+
+    assert kept(solve("spectral_tempered", 0.3, gamma=1.0)) == kept(solve("spectral", 0.3))
+    louder = statistics()
+    moments = louder.extra["spectral"]
+    moments["user"] = replace(moments["user"], curvature=1000 * moments["user"].curvature)
+    for gamma, same in ((1e-6, True), (1.0, False)):
+        one, other = (kept(solve("spectral_tempered", 0.3, gamma=gamma, stats=s)) for s in (statistics(), louder))
+        assert (one == other) == same  # near 0 the spectrum says nothing
+
+
+def test_weights_are_widths_up_to_one_factor():
+    """At 1, 2, 4 and no limits the widths are in these proportions, whatever the rows."""
+    slots, tables = [Slot(n, n) for n in "abc"], [Table(n, r) for n, r in zip("abc", (50_000, 9_000, 700), strict=True)]
+    stats = Statistics(extra={"search": {"a": 0.5, "b": 1.0, "c": 2.0}})
+    amount = 2 * (50_000 + D) + 4 * (9_000 + D) + 8 * (700 + D)
+    found = solve("search", slots=slots, tables=tables, stats=stats, amount=amount)
+    assert found.widths == {"a": 2, "b": 4, "c": 8} and found.spent == amount
+
+
+def test_pep_widths_are_the_entries_above_one_threshold():
+    """Kept entries a row, rounded: at a budget that one common threshold meets exactly."""
+    from autodim.stages.evidence.pep import quantiles
+
+    rng = np.random.default_rng(0)
+    rows = {"a": 501, "b": 200, "c": 37}
+    entries = {
+        t: np.abs(rng.normal(size=(n, D))) * scale for (t, n), scale in zip(rows.items(), (1, 2, 4), strict=True)
+    }
+    wanted = {t: round(float((v > 1.5).sum()) / rows[t]) for t, v in entries.items()}
+    assert len(set(wanted.values())) == 3
+    slots, tables = [Slot(n, n) for n in rows], [Table(n, r) for n, r in rows.items()]
+    stats = Statistics(extra={"pep": {t: quantiles(v - 0.01) for t, v in entries.items()}})
+    found = solve("pep", slots=slots, tables=tables, stats=stats, unit="dims", amount=sum(wanted.values()))
+    assert found.widths == wanted
+
+
+def test_given_thresholds_are_tiers_and_never_over():
+    slots, tables = [Slot(n, n) for n in "abc"], [Table("a", 1_000_000), Table("b", 10_000), Table("c", 1_000)]
+    stats, budget = Statistics(), BudgetConfig(amount=500_000)
+    config = PruneConfig(budget=budget, ladder=(1, 4, 8), thresholds=(5, 50, 500))
+    problem = make_problem(slots, tables, D, config, counts={"a": 1_000_000, "b": 1_000_000, "c": 1_000_000})
+    found = STRATEGIES["frequency_tiers"](problem, resolve(budget, problem.cost, problem.uniform), stats)
+    assert found.widths == {"a": 0, "b": 4, "c": 8} and found.spent < 100_000
+    with pytest.raises(BudgetError, match="higher thresholds"):
+        STRATEGIES["frequency_tiers"](
+            problem, replace(resolve(budget, problem.cost, problem.uniform), amount=9_000), stats
+        )
 
 
 def test_the_best_dimensions_are_kept():
@@ -266,7 +355,16 @@ def test_a_thousand_random_problems_are_never_over():
         zero, wild = np.zeros(common), rng.normal(size=(len(slots), common, common))
         eye = np.eye(common)
         moments = {s.name: Moments(9, zero, zero, w @ w.T, w * 0, eye) for s, w in zip(slots, wild, strict=True)}
-        stats = replace(stats, magnitude=stats.scores, extra={"spectral": moments})
+        weights = {t.name: float(rng.uniform(0.1, 1)) for t in tables}
+        extra = {
+            "spectral": moments,
+            "mask_auc": {s.name: float(rng.normal()) for s in slots},
+            "mask_exact": stats.scores,
+            "search": weights,
+            "optembed": weights,
+            "pep": {t.name: np.sort(rng.uniform(-1, 2, 2 * common))[::-1] for t in tables},
+        }
+        stats = replace(stats, magnitude=stats.scores, extra=extra)
         budget = resolve(config.budget, cost, problem.uniform)
         try:
             found = STRATEGIES[FOUND[k % len(FOUND)]](problem, budget, stats)

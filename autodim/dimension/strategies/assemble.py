@@ -152,12 +152,14 @@ def by_weights(problem: Problem, weights: Mapping[str, float], budget: Budget) -
     return by_order(curves, priorities, budget, fill=True)
 
 
-def measured(statistics: Statistics | None, strategy: str, what: str) -> Any:
-    """What a strategy measured for itself, `statistics.extra[strategy]`.
+def measured(problem: Problem, statistics: Statistics | None, strategy: str, what: str) -> Any:
+    """What a strategy measured for itself, `statistics.extra[strategy]`; nothing where there are no slots.
 
     Raises:
         RunError: it did not.
     """
+    if not problem.limits:
+        return {}
     found = None if statistics is None else statistics.extra.get(strategy)
     if found is None:
         raise RunError(

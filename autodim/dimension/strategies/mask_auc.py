@@ -27,11 +27,11 @@ def by_slot_importance(problem: Problem, budget: Budget, statistics: Statistics 
     Differs from the paper: a heuristic without one paper; it is used to rank slots, and the split over dimensions is
     autodim's.
     """
-    drops = measured(statistics, "mask_auc", "the AUC drop of each masked slot")
-    assert statistics is not None
+    drops = measured(problem, statistics, "mask_auc", "the AUC drop of each masked slot")
+    magnitude = {} if statistics is None else statistics.magnitude
     scores = {}
     for table, c in problem.limits.items():
-        norms = np.asarray(statistics.magnitude[table], np.float64)
+        norms = np.asarray(magnitude[table], np.float64)
         total = norms.sum()
         share = norms / total if total > 0 else np.full(problem.common, 1 / problem.common)
         scores[table] = share * sum(max(float(drops[s]), 0.0) for s in c.slots)

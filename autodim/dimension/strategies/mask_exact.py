@@ -27,6 +27,6 @@ def by_brute_force(problem: Problem, budget: Budget, statistics: Statistics | No
     `sseds`, so that only the scores differ.
     """
     what = "the loss without each dimension"
-    rises = measured(statistics, "mask_exact", what)
+    rises = measured(problem, statistics, "mask_exact", what)
     scores = {t: np.maximum(np.asarray(rises[t], np.float64), 0.0) for t in problem.limits}
     return best_dimensions(problem, budget, "mask_exact", scores, what)

@@ -24,5 +24,5 @@ def by_supernet(problem: Problem, budget: Budget, statistics: Statistics | None)
     Differs from the paper: the number of rows is not searched (no thresholds on ids), width 0 is a choice, all
     candidates lie at the budget, and the retrain starts from the pretrained model.
     """
-    weights = measured(statistics, "optembed", "a search over a supernet")
+    weights = measured(problem, statistics, "optembed", "a search over a supernet")
     return widths_only(problem, budget, "optembed", by_weights(problem, weights, budget), ())

@@ -30,7 +30,7 @@ def by_thresholds(problem: Problem, budget: Budget, statistics: Statistics | Non
     of all thresholds, thresholds start at -6 and not at -15 (whose gradient vanishes in Adam's epsilon), and the
     retrain starts from the pretrained model.
     """
-    margins = measured(statistics, "pep", "a training with learned thresholds")
+    margins = measured(problem, statistics, "pep", "a training with learned thresholds")
     curves, priorities = [], []
     for table, c in problem.limits.items():
         middles = c.nominal[1:] + c.nominal[:-1]  # in half dimensions: their ranks are measured

@@ -23,5 +23,5 @@ def by_trials(problem: Problem, budget: Budget, statistics: Statistics | None) -
 
     Differs from the paper: a baseline without one paper (TPE: Bergstra et al. 2011, through Optuna).
     """
-    weights = measured(statistics, "search", "the trials of a search over widths")
+    weights = measured(problem, statistics, "search", "the trials of a search over widths")
     return widths_only(problem, budget, "search", by_weights(problem, weights, budget), ())
