@@ -4,12 +4,16 @@ A spectral cut is the best for each slot while the others stay whole. Once all a
 With the narrow tables and the model as they are, the logits are linear in every projection P and bias b to first
 order: slot i adds `J_i . (u_i dP_i + db_i)`, u its stored vector, J the logit's gradient by the wide one. The step
 solves the damped normal equations of all of them together, towards labels `(1 - m) y + m sigmoid(uncut logit)`. It
-takes no learning rate, no order of rows and no seed.
+takes no learning rate, no order of rows and no seed. Every fifth row judges: the damping is the one whose step serves
+those rows best, and where none lowers their loss nothing is changed (few rows, or a model far from its optimum).
 
 Letters: B rows of a chunk, U numbers of all projections and biases, T tasks, D common width.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,13 +23,16 @@ from autodim.embedding.lookup import Lookup
 from autodim.embedding.vectors import Stacked
 from autodim.stages.edits import CHUNK, spread_rows
 from autodim.stages.session import Session
+from autodim.training.losses import task_losses
 from autodim.training.network import Network
 
 MIX = 0.5  # share of the uncut model in the labels: alone it keeps the uncut model's own noise, labels alone over-fit
-DAMPING = 1e-2  # of each number's own curvature
+DAMPINGS = (1e-2, 1e-1, 1.0, 10.0)  # of each number's own curvature
 
 
-def refit(network: Network, teacher: Network, columns: Columns, session: Session, rows: int | None = None) -> None:
+def refit(
+    network: Network, teacher: Network, columns: Columns, session: Session, rows: int | None = None
+) -> float | None:
     """One step for the projections and biases, in place.
 
     Args:
@@ -33,21 +40,61 @@ def refit(network: Network, teacher: Network, columns: Columns, session: Session
         columns: held-out rows; those of the scoring pass.
         rows: at most so many, evenly spread.
 
+    Returns:
+        The damping of the step; None where no step was taken.
+
     Raises:
         Interrupted: a signal came.
 
-    Cost: a forward of both networks and T backwards a row, U^2 products a row in float64, one solution of U equations.
+    Cost: a forward of both networks and T backwards a row, U^2 products a row in float64, and for each damping one
+    solution of U equations and a forward over a fifth of the rows.
     """
-    tables = network.tables
-    numbers = [p for p in tables.dense_parameters() if p is not None]
-    size = sum(p.numel() for p in numbers)
-    if not size or not len(columns):
-        return
+    numbers = network.tables.dense_parameters()
     index = spread_rows(len(columns), rows)
-    products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
-    pull = torch.zeros(size, dtype=torch.float64, device=session.device)
+    judges = torch.arange(len(index)) % 5 == 0
+    if not numbers or len(index) < 10:
+        return None
     network.eval()
     teacher.eval()
+    products, pull = _equations(network, teacher, columns, session, index[~judges])
+    curvature = products.diagonal()
+    before = [p.detach().clone() for p in numbers]
+    best: tuple[float, float | None] = (_loss(network, columns, session, index[judges]), None)
+    steps: dict[float | None, Tensor] = {None: torch.zeros_like(pull)}
+    for damping in DAMPINGS:
+        ridge = damping * curvature + 1e-9 * curvature.mean() + torch.finfo(torch.float64).tiny
+        steps[damping] = torch.linalg.solve(products + torch.diag(ridge), pull)
+        _move(numbers, before, steps[damping])
+        best = min(best, (_loss(network, columns, session, index[judges]), damping), key=lambda pair: pair[0])
+    _move(numbers, before, steps[best[1]])
+    return best[1]
+
+
+def _move(numbers: Sequence[Tensor], before: Sequence[Tensor], step: Tensor) -> None:
+    with torch.no_grad():
+        for number, old, part in zip(numbers, before, step.split([p.numel() for p in numbers]), strict=True):
+            number.copy_(old + part.view_as(old).to(old))
+
+
+def _loss(network: Network, columns: Columns, session: Session, index: Tensor) -> float:
+    """Sum over rows and tasks of the cross-entropy of the labels; NaN and infinities become infinite."""
+    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    with torch.inference_mode():
+        for rows in index.split(CHUNK):
+            batch = columns.batch(rows, session.device)
+            total += task_losses(network(batch), batch.labels, missing=True).sum() * len(rows)
+    value = float(total)
+    return value if math.isfinite(value) else math.inf
+
+
+def _equations(
+    network: Network, teacher: Network, columns: Columns, session: Session, index: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The normal equations over some rows: U x U and U, float64."""
+    tables = network.tables
+    size = sum(p.numel() for p in tables.dense_parameters())
+    products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
+    pull = torch.zeros(size, dtype=torch.float64, device=session.device)
     session.progress.start("refit", len(index))
     for start in range(0, len(index), CHUNK):
         batch = columns.batch(index[start : start + CHUNK], session.device)
@@ -70,12 +117,7 @@ def refit(network: Network, teacher: Network, columns: Columns, session: Session
             pull.addmv_(features.T, residual[:, task])
         session.progress.update(start + len(batch))
         session.stop.check()
-    curvature = products.diagonal()
-    damping = DAMPING * curvature + 1e-9 * curvature.mean() + torch.finfo(torch.float64).tiny
-    step = torch.linalg.solve(products + torch.diag(damping), pull)
-    with torch.no_grad():
-        for parameter, part in zip(numbers, step.split([p.numel() for p in numbers]), strict=True):
-            parameter.add_(part.view_as(parameter).to(parameter))
+    return products, pull
 
 
 def _features(network: Network, lookup: Lookup, slope: Tensor) -> Tensor:
