@@ -75,6 +75,9 @@ def suggestion(path: KeyPath) -> str:
         return f'; did you mean "{guess}"?'
     elsewhere = [key for key, _ in walk.fields() if key.rsplit(".", 1)[-1] == word]
     if elsewhere:
+        # sections' own keys before those of parts of sections
+        least = min(key.count(".") for key in elsewhere)
+        elsewhere = [key for key in elsewhere if key.count(".") == least]
         return "; it belongs elsewhere: " + ", ".join(f'"{key}"' for key in elsewhere[:4])
     return f"; known here: {', '.join(known)}" if known else ""
 

@@ -156,3 +156,30 @@ def test_configs_built_in_python_can_be_checked_too() -> None:
     assert isinstance(broken, Config)
     with pytest.raises(ConfigError, match=r"model\.dropout"):
         require(broken)
+
+
+@pytest.mark.parametrize(
+    ("setting", "strategy"),
+    [
+        ("prune.gamma=0.3", "spectral_tempered"),
+        ("prune.thresholds=[1, 2, 3, 4, 5, 6]", "frequency_tiers"),
+        ("prune.search.trials=3", "search"),
+        ("prune.pep.granularity=global", "pep"),
+        ("prune.optembed.population=4", "optembed"),
+        ("prune.seed=3", "optembed"),
+    ],
+)
+def test_what_one_strategy_is_told_is_refused_by_the_others(setting, strategy):
+    text = "data: {path: a.csv, labels: [click], slots: [user]}\n"
+    load_config(text, [f"prune.strategy={strategy}", setting], "here")
+    with pytest.raises(ConfigError, match=f"no effect with prune.strategy: sseds, only with .*{strategy}"):
+        load_config(text, [setting], "here")
+
+
+def test_thresholds_go_with_the_ladder():
+    text = "data: {path: a.csv, labels: [click], slots: [user]}\nprune: {strategy: frequency_tiers, ladder: [8, 1]}\n"
+    load_config(text, ["prune.thresholds=[50, 5]"], "here")
+    with pytest.raises(ConfigError, match="found 1, expected 2"):
+        load_config(text, ["prune.thresholds=[50]"], "here")
+    with pytest.raises(ConfigError, match="do not fall"):
+        load_config(text, ["prune.thresholds=[5, 50]"], "here")
