@@ -26,7 +26,7 @@ from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.stages.cut import cut_network, entry_cut
-from autodim.stages.evidence import with_evidence
+from autodim.stages.evidence import EVIDENCE, with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
@@ -118,6 +118,8 @@ def sweep(
         progress.start("sweep", len(points), unit="cuts")
         for done, (name, share) in enumerate(points, start=1):
             rows.append(measure.cut(name, share))
+            if name in EVIDENCE:  # its measurements have had a progress of their own
+                progress.start("sweep", len(points), unit="cuts", done=done)
             progress.update(done)
             stop.check()
     write_sweep(run.folder / "sweep", rows, part)
