@@ -99,6 +99,7 @@ def correlations(problem: Problem, statistics: Statistics, rises: Mapping[str, F
     exact = np.concatenate(list(rises.values()))
     scores = {
         "sseds": np.concatenate([np.abs(statistics.scores[t]) for t in rises]),
+        "sseds, signed": np.concatenate([-statistics.scores[t] for t in rises]),  # a gain from masking is not a loss
         "spectral, diagonal": np.concatenate([marginal(problem, statistics.extra["spectral"], t) for t in rises]),
         "magnitude": np.concatenate([statistics.magnitude[t] for t in rises]),
     }
