@@ -71,6 +71,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "magnitude": "keeps the dimensions with the largest weights",
         "random": "keeps dimensions by lot: what any score has to beat",
         "uniform": "one width for all slots: the baseline that often wins",
+        "uniform_int8": "one width for all slots, served in row-wise int8: the width solved for bytes in serving",
         "frequency_tiers": "widths from a ladder, the widest for the most frequent slots",
         "power_rule": "width = base x rows^-alpha (mixed dimensions, Ginart et al. 2019)",
         "fourth_root": "width = 6 x rows^0.25, scaled to the budget (the rule of DeepCTR's `auto`)",

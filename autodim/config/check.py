@@ -48,7 +48,6 @@ def _prune(config: Config) -> Iterator[Problem]:
     for name, strategies in (
         ("alpha", ("power_rule",)),
         ("gamma", ("spectral_tempered",)),
-        ("ladder", ("frequency_tiers",)),
         ("thresholds", ("frequency_tiers",)),
         ("search", ("search",)),
         ("pep", ("pep",)),
@@ -59,18 +58,53 @@ def _prune(config: Config) -> Iterator[Problem]:
         if prune.strategy not in strategies and given(prune, name):
             why = f"prune.strategy: {prune.strategy}, only with {', '.join(strategies)}"
             yield idle(("prune", name), why, ("prune", "strategy"))
-    if prune.thresholds and len(prune.thresholds) != len(prune.ladder):
+    ladder = prune.ladder or ()
+    if prune.thresholds and not ladder:
+        yield Problem(("prune", "thresholds"), "prune.thresholds: needs prune.ladder, the widths that they belong to")
+    elif prune.thresholds and len(prune.thresholds) != len(ladder):
         yield Problem(
             ("prune", "thresholds"),
-            f"prune.thresholds: found {len(prune.thresholds)}, expected {len(prune.ladder)}: one for each rung of "
+            f"prune.thresholds: found {len(prune.thresholds)}, expected {len(ladder)}: one for each rung of "
             "prune.ladder",
         )
-    elif (rising := [t for _, t in sorted(zip(prune.ladder, prune.thresholds, strict=False))]) != sorted(rising):
+    elif (rising := [t for _, t in sorted(zip(ladder, prune.thresholds, strict=False))]) != sorted(rising):
         yield Problem(
             ("prune", "thresholds"), "prune.thresholds: expected numbers that do not fall as the rungs get wider"
         )
+    yield from _precision(config)
     if config.retrain.mode == "none" and given(config.retrain, "distill"):
         yield idle(("retrain", "distill"), "retrain.mode: none, nothing is trained", ("retrain", "mode"))
+
+
+PREDICTING = ("sseds", "spectral", "magnitude", "random")  # they give every dimension a worth
+
+
+def _precision(config: Config) -> Iterator[Problem]:
+    prune = config.prune
+    if prune.nested and prune.strategy in ("manual", "uniform", "uniform_int8", "spectral_uniform"):
+        why = f"prune.strategy: {prune.strategy}, whose widths do so anyway or are given"
+        yield idle(("prune", "nested"), why, ("prune", "strategy"))
+    if prune.precision != "auto":
+        return
+    found = "prune.precision: auto trades width against precision"
+    if prune.budget.unit != "serving_bytes":
+        yield Problem(
+            ("prune", "precision"),
+            f"{found}, which only shows in bytes in serving; found the unit {prune.budget.unit}; use "
+            "prune.budget.unit=serving_bytes, or one precision for all: fp16, int8",
+        )
+    if prune.strategy not in PREDICTING or prune.rank != "ratio":
+        which = f"prune.strategy: {prune.strategy}, prune.rank: {prune.rank}"
+        yield Problem(
+            ("prune", "precision"),
+            f"{found} by the loss that each predicts; found {which}; expected rank ratio and one of "
+            f"{', '.join(PREDICTING)}, or one precision for all: fp16, int8",
+        )
+    if prune.nested:
+        yield Problem(
+            ("prune", "nested"),
+            "prune.nested: with prune.precision: auto a larger budget may choose fewer, finer numbers; take out one",
+        )
 
 
 def _limits(config: Config) -> Iterator[Problem]:

@@ -11,7 +11,9 @@ The story, in the order in which things happen (each line one file):
     factor.py      moments -> the best encoder, decoder and bias of a table at every rank
     statistics.py  what strategies may know of the trained model: scores, magnitudes, halves
     strategies/    (problem, budget, statistics) -> allocation; one method a file
-    allocate.py    the allocator that all strategies use: most gain per cost, or best first
+    exact.py       the best allocation of a small problem, by dynamic programming
+    rounding.py    what fewer bits a number take from the worth of dimensions
+    allocate.py    the allocator that all strategies use: exact, most gain per cost, or best first
     allocation.py  the artefact: widths, kept dimensions, costs, scores; `widths.yaml`
     oracle.py      brute-force scores, to judge the one-shot ones
     api.py         `allocate(...)` without the pipeline

@@ -1,7 +1,9 @@
 """The allocator that all strategies use: which width of each slot, within a budget. Torch-free, numpy only.
 
-A *curve* is what one slot offers: widths with their costs and predicted gains. Two ways to choose:
+A *curve* is what one slot offers: widths with their costs and predicted gains. Ways to choose:
 
+`most_gain` What strategies call: the best allocation where the problem is small (exact.py; the rule looks at the size
+            of the problem and not at the budget), else `by_ratio`. `nested` makes it a prefix of one list of steps.
 `by_ratio`  At every step, among all slots and all their larger widths whose extra cost still fits, take the one with
             the greatest gain per cost (ties: smaller cost, then slot name), until nothing with a gain fits.
 `by_order`  Take steps by falling priority and stop at the first that does not fit (a threshold, as in SSEDS);
@@ -23,20 +25,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from typing import Literal
 
 import numpy as np
 
 from autodim.dimension.budget import Budget
 from autodim.dimension.curves import Curve, Flat, Floats, Ints, hull
+from autodim.dimension.exact import LARGEST, size, solve
 from autodim.errors import BudgetError
 
+Rule = Literal["exact", "greedy", "nested", "order"]
 
-def by_ratio(curves: Sequence[Curve], budget: Budget | int) -> list[int]:
+
+def most_gain(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = False) -> tuple[list[int], Rule]:
+    """The most gain within a budget: exactly where the problem is small, else by the greatest gain per cost.
+
+    Args:
+        curves: in any order; costs and gains need not be concave, nor even ascending.
+        budget: never exceeded.
+        nested: the hull's steps in one fixed order up to the first that does not fit, and nothing after it; no slot
+            ever gets less from a larger budget.
+
+    Returns:
+        For each curve the position of its chosen width, and the rule: `exact`, `greedy` or `nested`. The gain never
+        falls as the budget rises (up to rounding), and but for `nested` no single further step with a gain fits.
+
+    Raises:
+        BudgetError: not even the cheapest width of each slot fits.
+    """
+    if nested:
+        return by_ratio(curves, budget, nested=True), "nested"
+    left = check_minimum(curves, budget)
+    if not curves:
+        return [], "exact"
+    flat = Flat.of(curves)
+    chosen = by_ratio(curves, budget)
+    if size(flat) > LARGEST:
+        return chosen, "greedy"
+    rank = _name_ranks(curves)
+    reached = sum(
+        float(c.gains[k]) - float(flat.gain[first])
+        for c, k, first in zip(curves, chosen, flat.first.tolist(), strict=True)
+    )
+    place = solve(flat, left, rank, reached)
+    left -= int((flat.cost[place] - flat.cost[flat.first]).sum())
+    # a gain too small to show in the sum of all is still a gain
+    finished = _tail(flat, place.tolist(), left, rank.tolist(), [], set(range(len(curves))))
+    return flat.position[np.asarray(finished)].tolist(), "exact"
+
+
+def by_ratio(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = False) -> list[int]:
     """Greatest gain per cost first; see the top of the file for the exact rule and its proof.
 
     Args:
         curves: in any order; costs and gains need not be concave, nor even ascending.
         budget: never exceeded.
+        nested: stop at the first hull step that does not fit.
 
     Returns:
         For each curve the position of its chosen width.
@@ -60,6 +104,8 @@ def by_ratio(curves: Sequence[Curve], budget: Budget | int) -> list[int]:
     place = flat.first.copy()
     place[owner[order[:taken]]] = after[order[:taken]]  # the last of a slot's steps wins
     left -= int(cost[order[:taken]].sum())
+    if nested:
+        return flat.position[place].tolist()
     rest = order[taken:]
     # From the first misfit on, the best step of a slot may be one that the hull leaves out.
     steps = zip(
@@ -70,7 +116,7 @@ def by_ratio(curves: Sequence[Curve], budget: Budget | int) -> list[int]:
         after[rest].tolist(),
         strict=True,
     )
-    chosen = _tail(flat, place.tolist(), left, rank.tolist(), list(steps))
+    chosen = _tail(flat, place.tolist(), left, rank.tolist(), list(steps), set())
     return flat.position[np.asarray(chosen)].tolist()
 
 
@@ -154,6 +200,12 @@ def check_minimum(curves: Sequence[Curve], budget: Budget | int, *, cheapest: bo
         ways.append("a smaller `min_dim`: prune.min_dim, prune.slots.NAME.min_dim")
     if "keep_min" in reasons or "mean" in reasons:
         ways.append("let slots that earn nothing be dropped: prune.zero=drop")
+    if "spectral" in reasons:
+        ways.append("a strategy that drops slots without a constant, such as prune.strategy=sseds")
+    if "ladder" in reasons:
+        ways.append("a lower first rung: prune.ladder")
+    if limit.unit == "serving_bytes":
+        ways.append("fewer bytes a number: prune.precision=int8 (or fp16)")
     if "multiple_of" in reasons:
         ways.append("a smaller `multiple_of`: prune.multiple_of, prune.slots.NAME.multiple_of")
     raise BudgetError(
@@ -182,13 +234,13 @@ def _tail(
     left: int,
     rank: list[int],
     steps: list[tuple[float, int, int, int, int]],
+    loose: set[int],
 ) -> list[int]:
     """The rule from the first misfit on: hull steps in order, merged with the best fitting steps of loose slots.
 
     A slot comes loose when its hull step does not fit; from then on its best step among those that fit waits in a
     heap. What fits only becomes less, so a key in the heap is never too bad: one that no longer fits is remade.
     """
-    loose: set[int] = set()
     heap: list[tuple[float, int, int, int, int]] = []
     inside = flat.owner[1:] == flat.owner[:-1]
     smallest = int(np.diff(flat.cost)[inside].min()) if inside.any() else left + 1
@@ -202,6 +254,9 @@ def _tail(
             best = int(np.argmax(ratio))  # the first of equals is the cheapest
             heappush(heap, (-float(ratio[best]), int(extra[best]), rank[owner], owner, here + 1 + best))
 
+    if left >= smallest:
+        for owner in sorted(loose):
+            wait(owner)
     i = 0
     while left >= smallest and (i < len(steps) or heap):
         if i < len(steps) and steps[i][3] in loose:

@@ -21,16 +21,18 @@ class Allocation:
 
     Attributes:
         strategy: what found it (`manual`: a person).
-        unit: of all costs: params, bytes or dims.
+        unit: of all costs: params, bytes, serving_bytes or dims.
         asked: the budget, in the unit.
         spent: sum of the entries' costs; at most `asked`.
-        uniform: what the uniform model that was cut costs.
+        uniform: what the uniform model that was cut costs, in float32.
         common: the common width that the model sees. That of the uniform model, except with the strategy `uniform`:
             a native uniform model of width w has common width w and no projections.
         entries: the blocks, in slot order.
         budget: the budget as it was asked for, e.g. `25% params`.
         source: hash of what it came from.
         notes: remarks for a person, e.g. `slot zip dropped`.
+        rule: how the widths were chosen: `exact` (the most predicted gain there is), `greedy` (gain per cost), `nested`
+            (a prefix of one list of steps), `order` (by raw score); empty where the strategy has a rule of its own.
     """
 
     strategy: str
@@ -44,11 +46,17 @@ class Allocation:
     source: str = ""
     notes: tuple[str, ...] = ()
     version: int = 1
+    rule: str = ""
 
     @property
     def widths(self) -> dict[str, int]:
         """Width of each slot, in slot order; of a table cut into several blocks, its widest."""
-        return {slot: max(e.width for e in self.entries if slot in e.slots) for slot in self._slots()}
+        return {slot: max(parts) for slot, parts in self._parts().items()}
+
+    @property
+    def served_rounded(self) -> bool:
+        """Whether any table is served in fewer bits than it was trained in."""
+        return any(e.precision != "fp32" for e in self.entries)
 
     def layout(self, slots: Sequence[Slot], tables: Sequence[Table]) -> Layout:
         """The embedding side of the small model.
@@ -61,9 +69,11 @@ class Allocation:
         if ours != theirs:
             odd = sorted(name for name, _ in ours ^ theirs)
             raise ConfigError(f"the widths are for other slots than the model's; they differ in: {', '.join(odd)}")
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for e in self.entries:
+            spans.setdefault(e.table, []).append((e.start, e.stop))
         for table in tables:
-            blocks = [e for e in self.entries if e.table == table.name]
-            check_cover(table, [(e.start, e.stop) for e in blocks], "the widths")
+            check_cover(table, spans.get(table.name, []), "the widths")
         return Layout(self.common, tuple(slots), tuple(tables), tuple(e.block for e in self.entries))
 
     def to_yaml(self) -> str:
@@ -71,6 +81,7 @@ class Allocation:
         top: dict[str, Any] = {
             "version": self.version,
             "strategy": self.strategy,
+            **({"rule": self.rule} if self.rule else {}),
             "budget": self.budget,
             "unit": self.unit,
             "asked": self.asked,
@@ -81,8 +92,7 @@ class Allocation:
             "notes": list(self.notes),
         }
         widths: dict[str, int | list[int]] = {}
-        for slot in self._slots():
-            parts = [e.width for e in self.entries if slot in e.slots]
+        for slot, parts in self._parts().items():
             widths[slot] = parts[0] if len(parts) == 1 else parts
         return widths_yaml.write(top, widths, [to_mapping(e) for e in self.entries])
 
@@ -112,10 +122,16 @@ class Allocation:
             budget=str(data["budget"]),
             source=str(data["source"]),
             notes=tuple(str(n) for n in data["notes"]),
+            rule=str(data.get("rule", "")),
         )
 
-    def _slots(self) -> list[str]:
-        return list(dict.fromkeys(s for e in self.entries for s in e.slots))
+    def _parts(self) -> dict[str, list[int]]:
+        """The widths of each slot's blocks, in slot order."""
+        found: dict[str, list[int]] = {}
+        for e in self.entries:
+            for slot in e.slots:
+                found.setdefault(slot, []).append(e.width)
+        return found
 
 
 def read_widths(
@@ -152,7 +168,7 @@ def read_widths(
     missing = [n for n in names if n not in widths]
     if missing:
         raise ConfigError(f"{where}: widths: no width for {', '.join(missing)}; give every slot one (0 drops it)")
-    uniform = cost.total(uniform_layout(slots, tables, common))
+    uniform = cost.reference(uniform_layout(slots, tables, common))
     common = _common(data, widths, common, where)
     cost = replace(cost, common=common)
     entries: list[Entry] = []
@@ -180,8 +196,9 @@ def read_widths(
             # A bias belongs to the factorisation, or stands for a slot without a table: not for one that got a width.
             bias = cost.bias or (bool(block.get("bias")) and bool(block.get("projected") or width == 0))
             made = exact_block(replace(cost, bias=bias), table.name, start, stop, width)
-            spent = cost.of(made, len(readers))
-            entry = make_entry(block, readers, made, spent, common)
+            precision = block.get("precision", "fp32" if data.get("blocks") else cost.precision)
+            spent = replace(cost, precision=precision).of(made, len(readers))
+            entry = make_entry({**block, "precision": precision}, readers, made, spent, common)
             edited = (
                 edited
                 or (same_unit and block.get("cost") != spent)
@@ -205,6 +222,7 @@ def read_widths(
         budget=str(data.get("budget", "")) if as_asked else "",
         source=str(data.get("source", "")),
         notes=tuple(notes),
+        rule="" if edited else str(data.get("rule", "")),
     )
 
 

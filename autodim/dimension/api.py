@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,9 @@ def allocate(
     min_dim: int = 0,
     max_dim: int | None = None,
     multiple_of: int = 1,
+    ladder: Sequence[int] | None = None,
+    nested: bool = False,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
     zero: Literal["drop", "keep_min", "mean"] = "drop",
     slots: Mapping[str, SlotLimits | Mapping[str, int]] | None = None,
     state: int = 1,
@@ -49,6 +52,9 @@ def allocate(
         min_dim: no slot gets fewer dimensions.
         max_dim: nor more.
         multiple_of: widths are multiples of this.
+        ladder: the only widths allowed, beside 0 and D.
+        nested: widths only grow with the budget.
+        precision: how tables are served; matters for budgets in serving_bytes.
         zero: what slots without a dimension become: dropped, one multiple, or their mean.
         slots: limits per slot, e.g. `{"user": {"fixed": 8}}`.
         state: optimizer numbers per stored number (Adagrad 1, Adam 2, SGD 0); matters for bytes.
@@ -78,6 +84,9 @@ def allocate(
         "min_dim": min_dim,
         "max_dim": max_dim,
         "multiple_of": multiple_of,
+        "ladder": None if ladder is None else tuple(ladder),
+        "nested": nested,
+        "precision": precision,
         "zero": zero,
         "slots": dict(slots or {}),
         "seed": seed,
@@ -90,7 +99,7 @@ def allocate(
     common = len(next(iter(arrays.values())))
     fields = [Slot(name, name) for name in arrays]
     tables = [Table(name, int(rows[name])) for name in arrays]
-    cost = CostModel(config.budget.unit, common, state=state)
+    cost = CostModel(config.budget.unit, common, state=state, precision=precision)
     problem = make_problem(fields, tables, common, config, cost=cost)
     statistics = Statistics(scores=arrays, magnitude=arrays, extra={"spectral": moments} if moments else {})
     return STRATEGIES[strategy](problem, resolve(config.budget, cost, problem.uniform), statistics)

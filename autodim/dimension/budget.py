@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from math import floor
-from typing import Literal, get_args
+from typing import get_args
 
 from pydantic import ValidationError
 
 from autodim.config.schema import BudgetConfig
-from autodim.embedding.layout import CostModel, Layout
+from autodim.embedding.layout import CostModel, Layout, Unit
 from autodim.errors import ConfigError, did_you_mean
 
-Unit = Literal["params", "bytes", "dims"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 _TEXT = re.compile(
     r"\s*(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(?P<percent>%?)\s*(?P<unit>\w*)\s*"
 )
-_EXAMPLES = 'say for example "25% params", "0.25 dims" or "1000000 bytes"'
+_EXAMPLES = 'say for example "25% params", "0.25 dims", "1000000 bytes" or "10% serving_bytes"'
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Budget:
 
     Attributes:
         amount: in the unit, at least 0; never exceeded.
-        unit: params, bytes or dims.
+        unit: params, bytes, serving_bytes or dims.
         asked: the budget as it was asked for, e.g. `25% params`.
-        uniform: what the uniform model spends, in the unit (0: unknown).
+        uniform: what the uniform model spends, in the unit and in float32 (0: unknown).
     """
 
     amount: int
@@ -84,7 +83,7 @@ def resolve(budget: BudgetConfig | str, cost: CostModel, uniform: Layout) -> Bud
     config = parse_budget(budget) if isinstance(budget, str) else budget
     if config.unit != cost.unit:
         raise ConfigError(f"the budget is in {config.unit} and the costs are in {cost.unit}; use one unit for both")
-    total = cost.total(uniform)
+    total = cost.reference(uniform)
     if config.amount is not None:
         return Budget(config.amount, config.unit, f"{config.amount} {config.unit}", total)
     assert config.share is not None  # BudgetConfig has exactly one of the two

@@ -8,6 +8,7 @@ from typing import Any
 
 from autodim.dimension import widths_yaml
 from autodim.embedding.layout import Block, CostModel, Table
+from autodim.embedding.precision import Precision
 from autodim.errors import ConfigError
 
 
@@ -27,6 +28,7 @@ class Entry:
         cost: in the allocation's unit, projection and biases included.
         score: sum of the kept dimensions' scores; None: the strategy scores nothing.
         scores: the score of each of the D dimensions, or None.
+        precision: how the rows are served.
     """
 
     table: str
@@ -40,6 +42,7 @@ class Entry:
     cost: int = 0
     score: float | None = None
     scores: tuple[float, ...] | None = None
+    precision: Precision = "fp32"
 
     @property
     def rows(self) -> int:
@@ -93,6 +96,8 @@ def to_mapping(entry: Entry) -> dict[str, Any]:
         "bias": entry.bias,
         "cost": entry.cost,
     }
+    if entry.precision != "fp32":
+        line["precision"] = entry.precision
     if entry.score is not None:
         line["score"] = short(entry.score)
     if entry.kept is not None:
@@ -127,6 +132,7 @@ def make_entry(block: dict[str, Any], slots: tuple[str, ...], made: Block, cost:
         cost=cost,
         score=None if score is None else float(score),
         scores=None if scores is None else tuple(float(s) for s in scores),
+        precision=block.get("precision", "fp32") if made.width else "fp32",
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 
 import numpy as np
@@ -12,12 +13,16 @@ from autodim.config.schema import PruneConfig, SlotLimits
 from autodim.dimension.curves import Curve, Floats, Ints
 from autodim.dimension.entry import exact_block
 from autodim.embedding.layout import Block, CostModel, Slot, Table
+from autodim.embedding.precision import PRECISIONS, Precision
 from autodim.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
 class Choices:
     """The widths that one table may get. Each costs strictly more than the one before.
+
+    With `prune.precision: auto` they are the widths in float32, then in float16, then in int8; costs rise strictly
+    within each precision only.
 
     Attributes:
         table: its name.
@@ -29,6 +34,7 @@ class Choices:
         costs: of each width, in the cost model's unit.
         constant: at width 0 the slots read a constant (the policy `mean`).
         forced: what forces the first width, for messages; empty where it is free.
+        precisions: how each is served; one for all where there is no choice.
     """
 
     table: str
@@ -39,6 +45,13 @@ class Choices:
     costs: Ints
     constant: bool
     forced: str
+    precisions: tuple[Precision, ...] = ("fp32",)
+
+    def precision(self, position: int) -> Precision:
+        """How the width at `position` is served; what stores nothing is float32."""
+        if not self.widths[position]:
+            return "fp32"
+        return self.precisions[position] if len(self.precisions) > 1 else self.precisions[0]
 
     def block(self, position: int, cost: CostModel) -> Block:
         """The block of the width at `position`."""
@@ -58,6 +71,8 @@ def choices(
 ) -> dict[str, Choices]:
     """What each table may get, in slot order.
 
+    - With a `ladder` only its rungs are allowed; it goes with all other limits, and D itself is always a rung.
+    - With `precision: auto` each width is offered in each precision.
     - Widths are multiples of `multiple_of` from `min_dim` to min(`max_dim`, D, n): more than n dimensions for n rows
       are useless (a limit above n becomes n, rounded up to the multiple). D itself is always a multiple.
     - In params and bytes a width that is cheaper stored whole is stored whole, at width D and without a projection;
@@ -79,16 +94,33 @@ def choices(
     readers: dict[str, list[str]] = {}
     for slot in slots:
         readers.setdefault(slot.table, []).append(slot.name)
+    offered = PRECISIONS if settings.precision == "auto" and cost.unit == "serving_bytes" else (cost.precision,)
+    models = [replace(cost, precision=p) for p in offered]
     return {
-        table: _table(
-            table=table,
-            slots=tuple(names),
-            rows=rows[table],
-            cost=cost,
-            settings=settings,
+        table: _union(
+            [
+                _table(table=table, slots=tuple(names), rows=rows[table], cost=model, settings=settings)
+                for model in models
+            ]
         )
         for table, names in readers.items()
     }
+
+
+def _union(parts: list[Choices]) -> Choices:
+    """One table's choices in several precisions; width 0 stands once."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    use = [np.arange(len(c.widths)) if c is first else np.flatnonzero(c.widths > 0) for c in parts]
+
+    def joined(name: str) -> Ints:
+        return np.concatenate([getattr(c, name)[u] for c, u in zip(parts, use, strict=True)])
+
+    precisions = tuple(p for c, u in zip(parts, use, strict=True) for p in c.precisions * len(u))
+    return replace(
+        first, widths=joined("widths"), nominal=joined("nominal"), costs=joined("costs"), precisions=precisions
+    )
 
 
 def _table(
@@ -116,27 +148,37 @@ def _table(
     if least > most:
         raise ConfigError(f"{where}: min_dim {least} is above max_dim {most}")
     zero = least == 0 and settings.zero != "keep_min"
+    if settings.ladder is None:
+        rungs = list(range(step, most + 1, step))
+    else:  # rungs above D are D, which comes below
+        rungs = sorted({r for r in settings.ladder if r % step == 0 and r < common and r <= most})
     # More dimensions than rows are useless, whatever min_dim says; a multiple of 4 still needs 4 for 3 rows.
-    enough = _up(rows, step)
-    first = max(step, min(_up(least, step), enough))
-    asked = list(range(first, min(most, enough) + 1, step))
+    useful = rungs[: bisect_left(rungs, rows) + 1] if rows else []
+    asked = [r for r in useful if r >= least]
+    if not asked and useful and useful[-1] >= rows:
+        asked = useful[-1:]
     # D is what the uniform table has, so it needs no padding and no projection.
     if most == common and (rows >= common or cost.unit != "dims" or not asked):
         asked.append(common)
     if not asked and not zero:
-        raise ConfigError(f"{where}: no multiple of {step} lies between min_dim {max(least, 1)} and max_dim {most}")
-    points: dict[int, tuple[int, int]] = {}  # width -> nominal, cost
-    if zero:
-        empty = exact_block(cost, table, 0, rows, 0, constant=settings.zero == "mean")
-        points[0] = (0, cost.of(empty, len(slots)))
-    for width in asked:
-        block = cost.block(table, 0, rows, width, len(slots))
-        points.setdefault(block.width, (width, cost.of(block, len(slots))))
-    forced = f"min_dim {least}" if least else f"zero: {settings.zero}" if settings.zero != "drop" else ""
-    if step > 1 and forced:
-        forced += f", multiple_of {step}"
+        what = f"multiple of {step}" if settings.ladder is None else f"rung of the ladder {list(settings.ladder)}"
+        if settings.ladder is not None and step > 1:
+            what += f" that is a multiple of {step}"
+        raise ConfigError(f"{where}: no {what} lies between min_dim {max(least, 1)} and max_dim {most}")
+    stored, costs = cost.many(table, rows, asked, len(slots))
+    nominal = np.asarray(asked, dtype=np.int64)
     constant = settings.zero == "mean"
-    return _choices(table=table, slots=slots, rows=rows, points=points, constant=constant, forced=forced)
+    if zero:
+        empty = exact_block(cost, table, 0, rows, 0, constant=constant)
+        stored, nominal = np.append(0, stored), np.append(0, nominal)
+        costs = np.append(cost.of(empty, len(slots)), costs)
+    forced = f"min_dim {least}" if least else f"zero: {settings.zero}" if settings.zero != "drop" else ""
+    if not forced and cost.bias and zero:
+        forced = "the constant that a spectral cut keeps"
+    if forced and (least or settings.zero == "keep_min"):
+        forced += f", multiple_of {step}" if step > 1 else ""
+        forced += "" if settings.ladder is None else ", ladder"
+    return _choices(table, slots, rows, cost.precision, stored, nominal, costs, constant, forced)
 
 
 def _fixed(
@@ -162,23 +204,25 @@ def _fixed(
             f"{where}: fixed {width} is not a multiple of {step}; set its multiple_of to 1, or another width"
         )
     block = exact_block(cost, table, 0, rows, width, constant=settings.zero == "mean")
-    points = {width: (width, cost.of(block, len(slots)))}
-    constant, forced = settings.zero == "mean", f"fixed {width}"
-    return _choices(table=table, slots=slots, rows=rows, points=points, constant=constant, forced=forced)
+    widths, costs = np.array([width]), np.array([cost.of(block, len(slots))])
+    constant = settings.zero == "mean"
+    return _choices(table, slots, rows, cost.precision, widths, widths, costs, constant, f"fixed {width}")
 
 
 def _choices(
-    *, table: str, slots: tuple[str, ...], rows: int, points: dict[int, tuple[int, int]], constant: bool, forced: str
+    table: str,
+    slots: tuple[str, ...],
+    rows: int,
+    precision: Precision,
+    widths: Ints,
+    nominal: Ints,
+    costs: Ints,
+    constant: bool,
+    forced: str,
 ) -> Choices:
-    useful: list[tuple[int, int, int]] = []  # from the widest down, only what is cheaper than all wider ones
-    for width in sorted(points, reverse=True):
-        nominal, spent = points[width]
-        if not useful or spent < useful[-1][2]:
-            useful.append((width, nominal, spent))
-    widths, nominals, costs = (np.array(column, dtype=np.int64) for column in zip(*reversed(useful), strict=True))
-    return Choices(table, slots, rows, widths, nominals, costs, constant, forced)
-
-
-def _up(width: int, step: int) -> int:
-    """The smallest multiple of `step` that is at least `width`."""
-    return -(-width // step) * step
+    """Of widths that rise (the first of equals counts), those that are cheaper than all wider ones."""
+    first = np.append(True, widths[1:] > widths[:-1])
+    widths, nominal, costs = widths[first], nominal[first], costs[first]
+    wider = np.append(np.minimum.accumulate(costs[::-1])[::-1][1:], np.iinfo(np.int64).max)
+    useful = costs < wider
+    return Choices(table, slots, rows, widths[useful], nominal[useful], costs[useful], constant, forced, (precision,))

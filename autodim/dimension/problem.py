@@ -76,7 +76,8 @@ def make_problem(
     Raises:
         ConfigError: contradicting limits, unknown slots, or costs in another unit than the budget.
     """
-    cost = cost or CostModel(settings.budget.unit, common)
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    cost = cost or CostModel(settings.budget.unit, common, precision=precision)
     if cost.common != common:
         raise ConfigError(f"the costs are for the common width {cost.common}; the model's is {common}")
     if cost.unit != settings.budget.unit:

@@ -21,8 +21,10 @@ from typing import Any
 
 import yaml
 
+from autodim.embedding.precision import PRECISIONS
 from autodim.errors import ConfigError, did_you_mean
 
+OPTIONAL = ("rule",)
 KEYS = (
     "version",
     "strategy",
@@ -37,7 +39,20 @@ KEYS = (
     "widths",
     "blocks",
 )
-BLOCK_KEYS = ("table", "slots", "rows", "start", "stop", "projected", "bias", "cost", "score", "kept", "scores")
+BLOCK_KEYS = (
+    "table",
+    "slots",
+    "rows",
+    "start",
+    "stop",
+    "projected",
+    "bias",
+    "cost",
+    "score",
+    "kept",
+    "scores",
+    "precision",
+)
 _HEAD = (
     "# The width of each slot, found by autodim. Edit `widths` by hand if you like: when the file is read again,\n"
     "# costs are recomputed, and kept dimensions whose number no longer fits the width are forgotten.\n"
@@ -86,7 +101,7 @@ def read(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not isinstance(data.get("widths"), dict):
         raise ConfigError(f"{where}: expected a section `widths:` with a line for each slot, such as `  user: 8`")
     for key in data:
-        if key not in KEYS:
+        if key not in (*KEYS, *OPTIONAL):
             raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(str(key), list(KEYS))}")
     if data.get("version", 1) != 1:
         raise ConfigError(f"{where}: version {data['version']!r} is unknown; this autodim reads version 1")
@@ -162,6 +177,11 @@ def _check_block(block: dict[str, Any], where: str) -> None:
     slots = block.get("slots")
     if not isinstance(slots, list) or not slots or not all(isinstance(s, str) for s in slots):
         raise ConfigError(f"{where}: blocks: {block['table']}: `slots` must be a list of names, found {slots!r}")
+    if block.get("precision", "fp32") not in PRECISIONS:
+        raise ConfigError(
+            f"{where}: blocks: {block['table']}: `precision`: found {block['precision']!r}, expected one of "
+            f"{', '.join(PRECISIONS)}"
+        )
     kinds: dict[str, tuple[type, ...]] = {"kept": (int,), "scores": (int, float)}
     for key, kind in kinds.items():
         values = block.get(key)

@@ -9,9 +9,17 @@ Letters: S slots, D common width, n rows of a block, r its width.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autodim.embedding.precision import Precision, row_bytes
+
+Unit = Literal["params", "bytes", "serving_bytes", "dims"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,13 @@ class Layout:
     @property
     def parameters(self) -> int:
         """Numbers stored: tables, projections and biases (not the width-1 linear tables)."""
-        return sum(block_parameters(b, self.common, len(self.slots_of(b.table))) for b in self.blocks)
+        readers = self.readers
+        return sum(block_parameters(b, self.common, readers[b.table]) for b in self.blocks)
+
+    @property
+    def readers(self) -> Counter[str]:
+        """How many slots read each table."""
+        return Counter(s.table for s in self.slots)
 
     def with_blocks(self, blocks: Sequence[Block]) -> Layout:
         return replace(self, blocks=tuple(blocks))
@@ -112,19 +126,22 @@ class CostModel:
     """The one place that knows what a width costs.
 
     Attributes:
-        unit: `params` (numbers stored), `bytes` (numbers and optimizer state) or `dims` (width alone).
+        unit: `params` (numbers stored), `bytes` (in training: numbers and optimizer state), `serving_bytes` (tables in
+            `precision`, projections and biases in float32, no optimizer) or `dims` (width alone).
         common: D, the common width.
         bias: factored blocks carry a bias per slot (spectral cuts do, axis-aligned ones do not).
-        element: bytes per stored number.
+        element: bytes per number that is trained, or served in float32.
         state: optimizer numbers per stored number (Adagrad 1, Adam 2, SGD 0), `row_state`: per row instead.
+        precision: how tables are served; only serving bytes depend on it.
     """
 
-    unit: Literal["params", "bytes", "dims"]
+    unit: Unit
     common: int
     bias: bool = False
     element: int = 4
     state: int = 1
     row_state: int = 0
+    precision: Precision = "fp32"
 
     def block(self, table: str, start: int, stop: int, width: int, slots: int = 1) -> Block:
         """The cheapest block that carries `width` dimensions: factored, or stored whole where that is cheaper.
@@ -153,11 +170,44 @@ class CostModel:
         return block.width if self.unit == "dims" else self._stored(block, slots)
 
     def total(self, layout: Layout) -> int:
-        """What a whole layout costs, in the unit."""
-        return sum(self.of(b, len(layout.slots_of(b.table))) for b in layout.blocks)
+        """What a whole layout costs, in the unit. Cost: linear in slots and blocks."""
+        readers = layout.readers
+        return sum(self.of(b, readers[b.table]) for b in layout.blocks)
+
+    def reference(self, layout: Layout) -> int:
+        """What a layout costs with tables in float32: that of which a budget is a share."""
+        return replace(self, precision="fp32").total(layout)
+
+    def many(
+        self, table: str, rows: int, widths: Sequence[int], slots: int = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Stored widths and costs of all `widths` of a table's `rows` at once: those of `block`, without its objects.
+
+        Args:
+            widths: ascending, from 1.
+        """
+        wanted = np.asarray(widths, dtype=np.int64)
+        if not rows or not len(wanted):
+            blocks = [self.block(table, 0, rows, int(w), slots) for w in wanted]
+            return (
+                np.array([b.width for b in blocks], dtype=np.int64),
+                np.array([self.of(b, slots) for b in blocks], dtype=np.int64),
+            )
+        whole = self._stored(Block(table, 0, rows, self.common), slots)
+        # stored numbers and bytes of a factored block are a straight line in its width, from 1 on
+        one, two = (self._stored(Block(table, 0, rows, w, projected=True, bias=self.bias), slots) for w in (1, 2))
+        factored = one + (wanted - 1) * (two - one)
+        if self.unit == "dims":
+            stored = np.minimum(wanted, self.common)
+            return stored, stored
+        is_whole = (wanted >= self.common) | (factored >= whole)
+        return np.where(is_whole, self.common, wanted), np.where(is_whole, whole, factored)
 
     def _stored(self, block: Block, slots: int) -> int:
         numbers = block_parameters(block, self.common, slots)
+        if self.unit == "serving_bytes":
+            table = block.rows * block.width
+            return block.rows * row_bytes(block.width, self.precision) + self.element * (numbers - table)
         if self.unit != "bytes":
             return numbers
         return self.element * (numbers * (1 + self.state) + (block.rows * self.row_state if block.width else 0))

@@ -11,11 +11,12 @@ from typing import Literal
 
 State = Literal["projected", "whole", "native", "dropped", "mean"]
 Role = Literal["uncut", "cut", "retrained", "baseline"]
-Unit = Literal["params", "bytes", "dims"]
+Unit = Literal["params", "bytes", "serving_bytes", "dims"]
 
 UNIT_WORDS: dict[str, str] = {
     "params": "embedding parameters",
     "bytes": "embedding memory",
+    "serving_bytes": "embedding memory in serving",
     "dims": "embedding dimensions",
 }
 

@@ -42,7 +42,7 @@ def render(data: ReportData) -> str:
         pictures=drawn,
         hidden=_hidden(data),
         states=[(s, w) for s, w in STATE_WORDS.items() if s in states],
-        unit={"params": "parameters", "bytes": "memory", "dims": "dimensions"}[unit],
+        unit={"params": "parameters", "bytes": "memory", "serving_bytes": "memory", "dims": "dimensions"}[unit],
         unit_words=UNIT_WORDS[unit],
         budget_parts=spending.budget_parts(data.slots),
         table=results_rows(data.results),

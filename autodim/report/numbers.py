@@ -81,7 +81,7 @@ def seconds(value: float | None) -> str:
 
 def amount(value: float | None, unit: str) -> str:
     """An amount in a budget unit: bytes are scaled, parameters and dimensions counted."""
-    return size(value) if unit == "bytes" else count(value)
+    return size(value) if unit in ("bytes", "serving_bytes") else count(value)
 
 
 def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:

@@ -155,8 +155,13 @@ def _ramp(x: float, y: float, outlined: bool) -> list[str]:
 
 
 def _unit_title(unit: str) -> str:
-    return {"params": "parameters", "bytes": "memory", "dims": "dimensions"}[unit]
+    return {"params": "parameters", "bytes": "memory", "serving_bytes": "memory", "dims": "dimensions"}[unit]
 
 
 def unit_words(unit: str) -> str:
-    return {"params": "parameters", "bytes": "with optimizer state", "dims": "dimensions"}[unit]
+    return {
+        "params": "parameters",
+        "bytes": "with optimizer state",
+        "serving_bytes": "in serving",
+        "dims": "dimensions",
+    }[unit]

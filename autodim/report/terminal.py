@@ -36,7 +36,10 @@ def widths_table(slots: Sequence[SlotRow], unit: str = "params", limit: int | No
     table.add_column("ids", justify="right")
     table.add_column("width", justify="right")
     table.add_column("", no_wrap=True)
-    table.add_column({"params": "parameters", "bytes": "memory", "dims": "dimensions"}[unit], justify="right")
+    table.add_column(
+        {"params": "parameters", "bytes": "memory", "serving_bytes": "memory", "dims": "dimensions"}[unit],
+        justify="right",
+    )
     table.add_column("of before", justify="right")
     table.add_column("stored")
     for s in shown:

@@ -103,4 +103,5 @@ def stability_words(stability: Stability) -> tuple[str, Tone]:
 
 
 def _unit(unit: str) -> str:
-    return {"params": "parameters", "bytes": "(with optimizer state)", "dims": "dimensions"}[unit]
+    words = {"params": "parameters", "bytes": "(with optimizer state)", "serving_bytes": "(in serving)"}
+    return words.get(unit, "dimensions")

@@ -19,6 +19,7 @@ from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
+from autodim.dimension.strategies.spectral import SPECTRAL, with_bias
 from autodim.embedding.layout import CostModel, uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers
@@ -35,7 +36,8 @@ from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 
-UNTRAINED = ("uniform", "random", "frequency_tiers", "power_rule", "fourth_root", "manual")  # need no trained model
+# need no trained model
+UNTRAINED = ("uniform", "uniform_int8", "random", "frequency_tiers", "power_rule", "fourth_root", "manual")
 
 
 def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
@@ -102,8 +104,10 @@ def check_feasible(config: Config, log: EncodedLog) -> Budget:
         ConfigError: a limit or a widths file cannot be meant.
     """
     problem = problem_of(config, log, "")
+    if config.prune.strategy in SPECTRAL:
+        problem = with_bias(problem)
     budget = resolve(config.prune.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
-    if config.prune.strategy in UNTRAINED:
+    if config.prune.strategy in UNTRAINED and config.prune.precision != "auto":
         STRATEGIES[config.prune.strategy](problem, budget, None)
     else:
         left = check_minimum([c.curve(np.zeros(len(c.widths))) for c in problem.limits.values()], budget)
@@ -158,6 +162,7 @@ def cost_model(config: Config) -> CostModel:
         common=config.model.width,
         state=state,
         row_state=row_state,
+        precision="fp32" if config.prune.precision == "auto" else config.prune.precision,
     )
 
 

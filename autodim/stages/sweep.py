@@ -96,7 +96,7 @@ def sweep(
     Cost: one evaluation a point.
     """
     for name in strategies:
-        if name in ("uniform", "manual"):
+        if name in ("uniform", "uniform_int8", "manual"):
             raise ConfigError(
                 f"--strategies: {name} cannot be swept without training; use spectral_uniform, or `autodim compare`"
             )

@@ -65,7 +65,16 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"model": {"name": "deepfm", "product": "outer"}}, "only with pnn"),
     ({"prune": {"strategy": "manual"}}, "prune.widths: missing"),
     ({"prune": {"alpha": 0.5}}, "only with power_rule"),
-    ({"prune": {"ladder": [1, 2]}}, "only with frequency_tiers"),
+    ({"prune": {"nested": True, "strategy": "uniform"}}, "prune.nested: has no effect"),
+    ({"prune": {"precision": "auto"}}, "prune.budget.unit=serving_bytes"),
+    (
+        {"prune": {"precision": "auto", "strategy": "power_rule", "budget": {"unit": "serving_bytes", "share": 0.1}}},
+        "expected rank ratio and one of sseds",
+    ),
+    (
+        {"prune": {"precision": "auto", "nested": True, "budget": {"unit": "serving_bytes", "share": 0.1}}},
+        "prune.nested: with prune.precision: auto",
+    ),
     ({"prune": {"widths": "w.yaml"}}, "only with manual"),
     ({"prune": {"seed": 3}}, "only with random"),
     ({"prune": {"min_dim": 4, "max_dim": 2}}, "prune.min_dim: found 4, expected at most max_dim: 2"),

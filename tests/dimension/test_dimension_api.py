@@ -21,8 +21,10 @@ SCORES = {"user": [8, 0, 1, 0], "item": [3, 2, -4, 1]}
 
 def test_a_case_by_hand():
     """Ratios: item 4, 3, 2, 1 over 204 (whole: over 200), user 8 and 1 over 1004; scores sum to 19."""
-    # item 2, 0, 1 by .0196, .0147 and .0098; user's .0080 no longer fits; item whole for 188 more does
-    assert allocate(SCORES, ROWS, "1412 params").widths == {"user": 0, "item": 4}
+    # by ratio: item 2, 0, 1 (.0196, .0147, .0098), then whole, which leaves no room for user: 10 of 19. But user's best
+    # and item's two best cost 1004 + 408 and gain 15: the exact allocation takes these
+    assert allocate(SCORES, ROWS, "1412 params").widths == {"user": 1, "item": 2}
+    assert allocate(SCORES, ROWS, "1412 params", nested=True).widths == {"user": 0, "item": 3}
     assert allocate(SCORES, ROWS, "1616 params").widths == {"user": 1, "item": 3}
     assert allocate(SCORES, ROWS, "1616 params").entries[1].kept == (0, 1, 2)
     assert allocate(SCORES, ROWS, "1804 params").widths == {"user": 1, "item": 4}

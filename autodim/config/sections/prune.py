@@ -13,7 +13,10 @@ from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchCo
 class BudgetConfig(Section):
     """What may be spent on embeddings: exactly one of `share` and `amount`."""
 
-    unit: Literal["params", "bytes", "dims"] = "params"
+    unit: Literal["params", "bytes", "serving_bytes", "dims"] = Field(
+        "params",
+        description="bytes: in training, with the optimizer's state; serving_bytes: as served, in prune.precision",
+    )
     share: Share | None = Field(None, description="of what the uniform model spends")
     amount: Positive | None = Field(None, description="absolute, in the unit")
 
@@ -45,6 +48,7 @@ class PruneConfig(Section):
         "magnitude",
         "random",
         "uniform",
+        "uniform_int8",
         "frequency_tiers",
         "power_rule",
         "fourth_root",
@@ -65,6 +69,18 @@ class PruneConfig(Section):
     min_dim: NonNegative = Field(0, description="no slot gets fewer dimensions")
     max_dim: Positive | None = None
     multiple_of: Positive = Field(1, description="widths are multiples of this (4 for torchrec/FBGEMM)")
+    ladder: tuple[Positive, ...] | None = Field(
+        None,
+        min_length=1,
+        description="the only widths allowed, beside 0 and D; default: any, and for frequency_tiers 1/4/8/16/32/64",
+    )
+    nested: bool = Field(
+        False,
+        description="widths only grow with the budget: steps in one order, up to the first that does not fit",
+    )
+    precision: Literal["fp32", "fp16", "int8", "auto"] = Field(
+        "fp32", description="how tables are served; int8: row-wise; auto: width against precision, slot by slot"
+    )
     zero: Literal["drop", "keep_min", "mean"] = Field(
         "drop", description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean"
     )
@@ -79,7 +95,6 @@ class PruneConfig(Section):
         0.5, description="spectral_tempered: gains are lambda^gamma; 1 is `spectral`, near 0 all dimensions alike"
     )
     alpha: Annotated[float, Field(gt=0, le=2)] = Field(0.3, description="power_rule: temperature")
-    ladder: tuple[Positive, ...] = Field((1, 4, 8, 16, 32, 64), description="frequency_tiers: the widths")
     thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),
         description="frequency_tiers: for each rung of the ladder the training occurrences of an id that it takes; "

@@ -8,9 +8,10 @@ Which to pick: `sseds` scores every dimension by one pass over held-out rows and
 basis too and is right without a retrain; `spectral_uniform` has that basis at one width for all slots; `spectral_refit`
 solves the projections of `spectral` once more, all together, after the cut: the best without a retrain.
 `spectral_tempered` has gains between those of the spectrum and even ones. `uniform` is the baseline to beat, natively
-trained. `magnitude` and `random` tell what the scores are worth. `frequency_tiers`, `power_rule` and `fourth_root` are
-heuristics that need no trained model and choose widths, not dimensions; they spend the budget on the next steps of
-their own rule, so a larger budget may give one slot less. `manual` reads a file.
+trained; `uniform_int8` the same, served in 8 bits. `magnitude` and `random` tell what the scores are worth.
+`frequency_tiers`, `power_rule` and `fourth_root` are heuristics that need no trained model and choose widths, not
+dimensions; they spend the budget on the next steps of their own rule, so a larger budget may give one slot less.
+`manual` reads a file.
 
 Judges and rivals, which measure for themselves (`stages.evidence`): `mask_auc` and `mask_exact` evaluate the model
 without a slot, and without each dimension; `search` trains many models shortly; `pep` trains with learned thresholds;
@@ -42,7 +43,7 @@ from autodim.dimension.strategies.spectral import at_one_spectral_width, by_spec
 from autodim.dimension.strategies.spectral_refit import by_spectrum_refitted
 from autodim.dimension.strategies.spectral_tempered import by_tempered_spectrum
 from autodim.dimension.strategies.sseds import by_saliency
-from autodim.dimension.strategies.uniform import at_one_width
+from autodim.dimension.strategies.uniform import at_one_width, at_one_width_int8
 
 Strategy = Callable[[Problem, Budget, Statistics | None], Allocation]
 
@@ -55,6 +56,7 @@ STRATEGIES: dict[str, Strategy] = {
     "magnitude": by_magnitude,
     "random": by_chance,
     "uniform": at_one_width,
+    "uniform_int8": at_one_width_int8,
     "frequency_tiers": by_tiers,
     "power_rule": by_power,
     "fourth_root": by_fourth_root,

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 
-from autodim.dimension.allocate import by_order, by_ratio
+from autodim.dimension.allocate import Rule, by_order, most_gain
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.entry import Entry, drop_notes, short
 from autodim.dimension.limits import Choices
 from autodim.dimension.problem import Problem
+from autodim.dimension.rounding import scored_losses
 from autodim.dimension.scores import Floats, normalise
 from autodim.dimension.statistics import Statistics
+from autodim.embedding.precision import Precision
 from autodim.errors import RunError
 
 
 def best_dimensions(
-    problem: Problem, budget: Budget, strategy: str, scores: Mapping[str, Floats] | None, what: str
+    problem: Problem,
+    budget: Budget,
+    strategy: str,
+    scores: Mapping[str, Floats] | None,
+    what: str,
+    statistics: Statistics | None = None,
 ) -> Allocation:
     """Keeps the dimensions with the greatest scores, per cost (`rank: ratio`) or as they are (`rank: score`).
 
@@ -30,6 +38,7 @@ def best_dimensions(
     Args:
         scores: per table D numbers; only their absolute values matter. They are normalised to sum 1.
         what: where they come from, for the message if they are missing.
+        statistics: `extra["rows"]`, needed where the precision is chosen too.
 
     Raises:
         RunError: no scores, or of the wrong shape, or not finite.
@@ -49,7 +58,7 @@ def best_dimensions(
     )
     order = {t: np.argsort(-unit[t], kind="stable") for t in limits}
     gains = {t: np.concatenate(([0.0], np.cumsum(unit[t][order[t]]))) for t in limits}
-    chosen = by_rank(problem, gains, budget)
+    chosen, rule = by_rank(problem, gains, budget, scored_losses(problem, statistics, unit, order))
     entries = []
     for (table, c), position in zip(limits.items(), chosen, strict=True):
         width = int(c.widths[position])
@@ -57,7 +66,7 @@ def best_dimensions(
         rounded = tuple(short(s) for s in unit[table])
         score = short(float(unit[table][list(kept)].sum()))
         entries.append(entry(problem, c, position, kept=kept, score=score, scores=rounded))
-    return allocation(problem, budget, strategy, entries)
+    return allocation(problem, budget, strategy, entries, rule=rule)
 
 
 def widths_only(
@@ -78,7 +87,7 @@ def entry(
     scores: tuple[float, ...] | None = None,
 ) -> Entry:
     """The entry of one table at one of its choices, its cost taken from the actual block."""
-    block = c.block(position, problem.cost)
+    block, precision = c.block(position, problem.cost), c.precision(position)
     return Entry(
         table=c.table,
         slots=c.slots,
@@ -88,9 +97,10 @@ def entry(
         kept=kept,
         projected=block.projected,
         bias=block.bias,
-        cost=problem.cost.of(block, len(c.slots)),
+        cost=replace(problem.cost, precision=precision).of(block, len(c.slots)),
         score=score,
         scores=scores,
+        precision=precision,
     )
 
 
@@ -102,6 +112,7 @@ def allocation(
     notes: Sequence[str] = (),
     *,
     common: int | None = None,
+    rule: Rule | Literal[""] = "",
 ) -> Allocation:
     """Adds up the entries; the budget holds by construction and is asserted."""
     spent = sum(e.cost for e in entries)
@@ -111,27 +122,34 @@ def allocation(
         unit=budget.unit,
         asked=budget.amount,
         spent=spent,
-        uniform=problem.cost.total(problem.uniform),
+        uniform=problem.cost.reference(problem.uniform),
         common=problem.common if common is None else common,
         entries=tuple(entries),
         budget=budget.asked,
         source=problem.source,
         notes=(*notes, *drop_notes(entries)),
+        rule=rule,
     )
 
 
-def by_rank(problem: Problem, gains: Mapping[str, Floats], budget: Budget) -> list[int]:
-    """Positions of the chosen widths, by gain per cost or (`rank: score`) by the raw gain of a dimension.
+def by_rank(
+    problem: Problem,
+    gains: Mapping[str, Floats],
+    budget: Budget,
+    losses: Mapping[str, Mapping[Precision, Floats]] | None = None,
+) -> tuple[list[int], Rule]:
+    """Positions of the chosen widths, by gain per cost or (`rank: score`) by the raw gain of a dimension; and the rule.
 
     Args:
         gains: per table, in the order of the limits, the cumulative gain of 0 .. D dimensions.
+        losses: per table and precision what rounding takes from that gain; None: nothing.
     """
     limits = problem.limits
-    curves = [c.curve(gains[t][c.widths]) for t, c in limits.items()]
+    curves = [c.curve(gains[t][c.widths] - _lost(c, (losses or {}).get(t, {}))) for t, c in limits.items()]
     if problem.settings.rank == "ratio":
-        return by_ratio(curves, budget)
+        return most_gain(curves, budget, nested=problem.settings.nested)
     steps = [np.diff(gains[t][c.nominal]) / np.diff(c.nominal) for t, c in limits.items()]
-    return by_order(curves, steps, budget)
+    return by_order(curves, steps, budget), "order"
 
 
 def by_weights(problem: Problem, weights: Mapping[str, float], budget: Budget) -> list[int]:
@@ -139,7 +157,8 @@ def by_weights(problem: Problem, weights: Mapping[str, float], budget: Budget) -
 
     Widths change only where base * weight passes the middle between two allowed widths, so base is solved exactly
     by its breakpoints: these are taken in ascending order (ties by name) until one does not fit; then the later
-    ones that still fit, in the same order, so that no single further step fits.
+    ones that still fit, in the same order, so that no single further step fits (not where `nested` asks for widths
+    that only grow).
 
     Args:
         weights: per table, above 0.
@@ -149,7 +168,7 @@ def by_weights(problem: Problem, weights: Mapping[str, float], budget: Budget) -
         middles = (c.nominal[1:] + c.nominal[:-1]) / 2
         curves.append(c.curve(np.zeros(len(c.widths))))
         priorities.append(weights[table] / middles)  # 1 / the base at which the step is taken
-    return by_order(curves, priorities, budget, fill=True)
+    return by_order(curves, priorities, budget, fill=not problem.settings.nested)
 
 
 def measured(problem: Problem, statistics: Statistics | None, strategy: str, what: str) -> Any:
@@ -166,4 +185,12 @@ def measured(problem: Problem, statistics: Statistics | None, strategy: str, wha
             f"strategy {strategy} needs {what}; found none. It is measured on a run's trained model: "
             f"`autodim prune RUN prune.strategy={strategy}`"
         )
+    return found
+
+
+def _lost(c: Choices, losses: Mapping[Precision, Floats]) -> Floats:
+    """What rounding takes from the gain of each choice."""
+    found = np.zeros(len(c.widths))
+    for k, width in enumerate(c.widths.tolist()) if losses else ():
+        found[k] = losses[c.precision(k)][width]
     return found

@@ -13,6 +13,8 @@ from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import widths_only
 from autodim.errors import BudgetError
 
+LADDER = (1, 4, 8, 16, 32, 64)
+
 
 def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
     """Frequency tiers: slots whose ids are seen more often climb a ladder of widths (1, 4, 8, ... by default).
@@ -24,7 +26,7 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
     a rung that the limits do not allow is the next allowed width below it.
 
     With `prune.thresholds` given, one for each rung, a slot stands on the highest rung l with `f >= threshold(l)`, and
-    nothing is filled up.
+    nothing is filled up. `nested` leaves the later climbs out.
 
     Raises:
         BudgetError: the smallest allocation does not fit, or the given thresholds cost more than the budget.
@@ -35,10 +37,11 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
     """
     if problem.settings.thresholds:
         return _given(problem, budget)
+    ladder = problem.settings.ladder or LADDER
     curves, priorities, positions = [], [], []
     for table, c in problem.limits.items():
         rung: dict[int, int] = {}  # position -> the lowest rung that reaches it
-        for width in sorted(min(w, problem.common) for w in problem.settings.ladder):
+        for width in sorted(min(w, problem.common) for w in ladder):
             rung.setdefault(c.position(width), width)
         rung.pop(0, None)
         use = np.array([0, *rung])
@@ -46,7 +49,7 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
         curves.append(Curve(table, c.widths[use], c.costs[use], np.zeros(len(use)), c.forced))
         frequency = max(problem.frequency(table), np.finfo(float).tiny * 1e9)  # unseen slots climb last, but climb
         priorities.append(frequency / np.array(list(rung.values()), dtype=np.float64))
-    chosen = by_order(curves, priorities, budget, fill=True)
+    chosen = by_order(curves, priorities, budget, fill=not problem.settings.nested)
     note = [] if problem.counts is not None else ["no training counts: frequency taken as 1 / rows"]
     return widths_only(
         problem, budget, "frequency_tiers", [int(p[i]) for p, i in zip(positions, chosen, strict=True)], note
@@ -55,7 +58,7 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
 
 def _given(problem: Problem, budget: Budget) -> Allocation:
     settings = problem.settings
-    rungs = sorted(zip(settings.ladder, settings.thresholds, strict=True))
+    rungs = sorted(zip(settings.ladder or LADDER, settings.thresholds, strict=True))
     chosen = []
     for table, c in problem.limits.items():
         width = max((w for w, threshold in rungs if problem.frequency(table) >= threshold), default=0)

@@ -23,4 +23,4 @@ def by_magnitude(problem: Problem, budget: Budget, statistics: Statistics | None
     Differs from the paper: a baseline without one paper; ranks like `sseds`, so that only the scores differ.
     """
     scores = None if statistics is None else statistics.magnitude
-    return best_dimensions(problem, budget, "magnitude", scores, "squared norms of the columns")
+    return best_dimensions(problem, budget, "magnitude", scores, "squared norms of the columns", statistics)

@@ -27,7 +27,7 @@ def by_chance(problem: Problem, budget: Budget, statistics: Statistics | None) -
     Differs from the paper: a baseline without one paper; ranks like `sseds`, so that only the scores differ.
     """
     scores = {table: _draw(problem.seed, table, problem.common) for table in problem.limits}
-    return best_dimensions(problem, budget, "random", scores, "a draw")
+    return best_dimensions(problem, budget, "random", scores, "a draw", statistics)
 
 
 def _draw(seed: int, table: str, common: int) -> Floats:

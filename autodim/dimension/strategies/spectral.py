@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from autodim.dimension.allocate import check_minimum
+from autodim.dimension.allocate import Rule, check_minimum
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.entry import Entry, short
@@ -15,6 +16,7 @@ from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.limits import choices
 from autodim.dimension.moments import Moments
 from autodim.dimension.problem import Problem
+from autodim.dimension.rounding import spectral_losses
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import allocation, by_rank, entry
 from autodim.errors import RunError
@@ -40,8 +42,8 @@ def by_spectrum(problem: Problem, budget: Budget, statistics: Statistics | None)
     limits = problem.limits
     total = sum(float(f.lambdas.sum()) for f in factors.values()) or 1.0
     gains = {t: np.concatenate(([0.0], np.cumsum(factors[t].lambdas / total))) for t in limits}
-    chosen = by_rank(problem, gains, budget)
-    return assembled(problem, budget, "spectral", chosen, factors)
+    chosen, rule = by_rank(problem, gains, budget, spectral_losses(problem, statistics, factors, total))
+    return assembled(problem, budget, "spectral", chosen, factors, rule)
 
 
 def at_one_spectral_width(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
@@ -99,7 +101,12 @@ def factors_of(problem: Problem, statistics: Statistics | None, strategy: str) -
 
 
 def assembled(
-    problem: Problem, budget: Budget, strategy: str, chosen: list[int], factors: Mapping[str, Factors]
+    problem: Problem,
+    budget: Budget,
+    strategy: str,
+    chosen: list[int],
+    factors: Mapping[str, Factors],
+    rule: Rule | Literal[""] = "",
 ) -> Allocation:
     """The allocation of spectral cuts at the chosen positions; scores are the lambdas, in nats (twice the loss)."""
     entries: list[Entry] = []
@@ -107,4 +114,4 @@ def assembled(
         lambdas = factors[table].lambdas
         score = short(float(lambdas[: int(c.widths[position])].sum()))
         entries.append(entry(problem, c, position, score=score, scores=tuple(short(v) for v in lambdas)))
-    return allocation(problem, budget, strategy, entries)
+    return allocation(problem, budget, strategy, entries, rule=rule)

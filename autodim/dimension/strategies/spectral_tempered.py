@@ -33,4 +33,5 @@ def by_tempered_spectrum(problem: Problem, budget: Budget, statistics: Statistic
         t: np.concatenate(([0.0], np.cumsum((factors[t].lambdas / largest) ** problem.settings.gamma)))
         for t in problem.limits
     }
-    return assembled(problem, budget, "spectral_tempered", by_rank(problem, gains, budget), factors)
+    chosen, rule = by_rank(problem, gains, budget)
+    return assembled(problem, budget, "spectral_tempered", chosen, factors, rule)

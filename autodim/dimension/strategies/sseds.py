@@ -25,4 +25,4 @@ def by_saliency(problem: Problem, budget: Budget, statistics: Statistics | None)
     budgets also in params and bytes, limits per slot, small tables stored whole. `preset: paper` undoes all of it.
     """
     scores = None if statistics is None else statistics.scores
-    return best_dimensions(problem, budget, "sseds", scores, "saliencies of the trained model")
+    return best_dimensions(problem, budget, "sseds", scores, "saliencies of the trained model", statistics)
