@@ -13,17 +13,27 @@ from autodim.cli.common import RunArgument
 def export(
     run: RunArgument,
     kind: Annotated[str, typer.Option("--format", help="widths, json, csv, torchrec or safetensors")] = "widths",
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="safetensors: all tables in fp32, fp16 or int8; default: as found")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="file; default: stdout (safetensors needs one)")] = None,
 ) -> None:
     """Export a run's widths, or the small model's weights."""
     from autodim import artifact
+    from autodim.embedding.precision import PRECISIONS
     from autodim.errors import ConfigError
     from autodim.stages.export import text, write_weights
 
+    chosen = next((p for p in PRECISIONS if p == precision), None)
+    if precision is not None and (chosen is None or kind != "safetensors"):
+        raise ConfigError(
+            f"--precision: found {precision!r} with --format {kind}; expected one of {', '.join(PRECISIONS)} with "
+            "--format safetensors"
+        )
     if kind == "safetensors":
         if out is None:
             raise ConfigError("--format safetensors: binary, so it needs a file; add --out weights.safetensors")
-        typer.echo(f"{out}: {write_weights(run, out)} tensors", err=True)
+        typer.echo(f"{out}: {write_weights(run, out, chosen)} tensors", err=True)
         return
     found = text(run, kind)
     if out is None:

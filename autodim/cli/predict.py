@@ -17,7 +17,8 @@ def predict(
     run: RunArgument,
     data: Annotated[Path, typer.Argument(help="CSV or Parquet with the slots' columns; labels are not needed")],
     out: Annotated[Path | None, typer.Option("--out", help="CSV or Parquet; default: CSV on stdout")] = None,
-    model: Annotated[str, typer.Option("--model", help="small, cut or uniform")] = "small",
+    model: Annotated[str, typer.Option("--model", help="small, served (its tables rounded), cut or uniform")] = "small",
+    weights: Annotated[Path | None, typer.Option("--weights", help="an exported safetensors file of this run")] = None,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Score new rows with a run's small model; ids that training never saw read the out-of-vocabulary row."""
@@ -31,7 +32,7 @@ def predict(
         raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
-    frame = score(run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True))
+    frame = score(run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True), weights)
     if out is None:
         frame.to_csv(sys.stdout, index=False)
         return

@@ -196,7 +196,7 @@ def read_widths(
             # A bias belongs to the factorisation, or stands for a slot without a table: not for one that got a width.
             bias = cost.bias or (bool(block.get("bias")) and bool(block.get("projected") or width == 0))
             made = exact_block(replace(cost, bias=bias), table.name, start, stop, width)
-            precision = block.get("precision", "fp32" if data.get("blocks") else cost.precision)
+            precision = block.get("precision", cost.precision)
             spent = replace(cost, precision=precision).of(made, len(readers))
             entry = make_entry({**block, "precision": precision}, readers, made, spent, common)
             edited = (

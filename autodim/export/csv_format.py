@@ -23,6 +23,7 @@ COLUMNS = (
     "unit",
     "score",
     "kept",
+    "precision",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -55,6 +56,7 @@ def to_csv(allocation: Allocation, slots: Sequence[Slot] = ()) -> str:
                     allocation.unit,
                     "" if e.score is None else repr(e.score),
                     kept,
+                    e.precision,
                 ]
             )
     return out.getvalue()

@@ -53,6 +53,7 @@ def block_facts(entry: Entry) -> dict[str, Any]:
         "projected": entry.projected,
         "bias": entry.bias,
         "cost": entry.cost,
+        "precision": entry.precision,
         "score": entry.score,
         "scores": None if entry.scores is None else list(entry.scores),
     }

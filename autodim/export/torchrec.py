@@ -32,8 +32,8 @@ def specs(allocation: Allocation, slots: Sequence[Slot] = ()) -> dict[str, Any]:
         slots: how each slot pools its bag; a slot that is not listed, or reads one id, is pooled by SUM (of one).
 
     Returns:
-        `tables`: name, num_embeddings, embedding_dim, feature_names, pooling (SUM or MEAN), row_start, row_stop and
-            `accepted` (whether FBGEMM takes the width). A table of several blocks gives one spec a block, named
+        `tables`: name, num_embeddings, embedding_dim, feature_names, pooling (SUM or MEAN), row_start, row_stop,
+            `accepted` (whether FBGEMM takes the width) and `data_type` (FP32, FP16 or INT8: how it is to be served). A table of several blocks gives one spec a block, named
             `table__start_stop`; its ids must be shifted by row_start, and ids outside left out.
         `projections`: the linear maps after pooling: table, features, in_features (its width), out_features (D), bias
             (whether a constant is added per feature). A table without one gives vectors of D numbers already.
@@ -68,6 +68,7 @@ def specs(allocation: Allocation, slots: Sequence[Slot] = ()) -> dict[str, Any]:
                 "row_start": entry.start,
                 "row_stop": entry.stop,
                 "accepted": accepted,
+                "data_type": entry.precision.upper(),
             }
         )
         if entry.projected:

@@ -1,6 +1,9 @@
 """`safetensors`: the trained embeddings in one file that any framework reads without autodim.
 
-    tables/<table>         rows x width, float32; row 0 is the out-of-vocabulary id
+    tables/<table>         rows x width; row 0 is the out-of-vocabulary id. float32, or as the widths file says float16
+                           or uint8 codes, of which a row means `code * scale + offset`:
+    scales/<table>         rows, float16
+    offsets/<table>        rows, float16
     projections/<table>    width x D: the slot's vector is (pooled row) @ projection
     biases/<slot>          D: added to it, also where the bag is empty
     linear/<table>         rows: the width-1 table of FM and Wide parts
@@ -20,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from autodim import artifact
 from autodim.dimension.allocation import Allocation, Entry
 from autodim.embedding.layout import Slot
+from autodim.embedding.quantise import decode, encode, rounded
 from autodim.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 1  # 2: with tables in fewer bits
 _GROUPS = ("tables", "projections", "biases", "linear", "dense")
 
 
@@ -68,8 +72,12 @@ def metadata(
                 "biases": {slot: f"biases/{slot}" for slot in e.slots} if e.bias else {},
             }
         )
+        if e.width and e.precision != "fp32":
+            blocks[-1]["precision"] = e.precision
+        if e.width and e.precision == "int8":
+            blocks[-1] |= {"scales": f"scales/{key}", "offsets": f"offsets/{key}"}
     return {
-        "format": FORMAT,
+        "format": 2 if allocation.served_rounded else FORMAT,
         "common": allocation.common,
         "strategy": allocation.strategy,
         "source": allocation.source,
@@ -87,6 +95,8 @@ def to_bytes(
 ) -> bytes:
     """The file's content; equal tensors and widths give equal bytes. Cost: one copy of the weights.
 
+    Tables are rounded to their entries' precision (row-wise for int8, see `embedding.quantise`).
+
     Args:
         tensors: by the names of this file's head; any device and floating type.
         allocation: the widths that they were trained at.
@@ -95,6 +105,7 @@ def to_bytes(
 
     Raises:
         RunError: a tensor is missing, is not expected, or has another shape; all of them at once.
+        TrainingError: a number that float16 cannot hold.
     """
     import torch
     from safetensors.torch import save
@@ -104,6 +115,17 @@ def to_bytes(
         raise RunError("these weights do not fit these widths:\n  " + "\n  ".join(wrong))
     # A copy each: safetensors refuses views that share memory, and a table may be a slice of a larger buffer.
     stored = {n: t.detach().to("cpu", torch.float32).contiguous().clone() for n, t in sorted(tensors.items())}
+    for e in allocation.entries:
+        key = block_key(allocation, e)
+        if not e.width or e.precision == "fp32":
+            continue
+        table = stored[f"tables/{key}"].numpy()
+        if e.precision == "int8":
+            names = (f"tables/{key}", f"scales/{key}", f"offsets/{key}")
+            stored |= {name: torch.from_numpy(part) for name, part in zip(names, encode(table), strict=True)}
+        else:
+            rounded(table, e.precision)  # refuses what float16 cannot hold
+            stored[f"tables/{key}"] = stored[f"tables/{key}"].half()
     about = json.dumps(metadata(allocation, slots, extra), sort_keys=True, allow_nan=False)
     return save(stored, metadata={"autodim": about})
 
@@ -118,6 +140,33 @@ def write(
 ) -> None:
     """`to_bytes` into a file, atomically and durably."""
     artifact.write_bytes(path, to_bytes(tensors, allocation, slots, extra))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An exported file as float32 tensors by name (tables in fewer bits are read back), and its metadata.
+
+    Raises:
+        RunError: no such file, or not one that this module wrote.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["autodim"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read as exported weights ({error}); expected a file of "
+            "`autodim export RUN --format safetensors`"
+        ) from None
+    if about.get("format") not in (FORMAT, 2):
+        raise RunError(f"{path}: format {about.get('format')!r}; this version reads 1 and 2; upgrade autodim")
+    for block in about["blocks"]:
+        if "scales" in block:
+            parts = [tensors.pop(block[k]) for k in ("table", "scales", "offsets")]
+            tensors[block["table"]] = torch.from_numpy(decode(*(p.numpy() for p in parts)))
+    return {name: t.float() for name, t in tensors.items()}, about
 
 
 def _wrong(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["projected", "whole", "native", "dropped", "mean"]
-Role = Literal["uncut", "cut", "retrained", "baseline"]
+Role = Literal["uncut", "cut", "retrained", "served", "baseline"]
 Unit = Literal["params", "bytes", "serving_bytes", "dims"]
 
 UNIT_WORDS: dict[str, str] = {
@@ -77,7 +77,8 @@ class ResultRow:
 
     Attributes:
         name: e.g. `uniform 16 (before the cut)`, `cut, no retraining`, `retrained`, `frequency_tiers`.
-        role: `uncut` is the reference of all differences, `retrained` (else `cut`) the product.
+        role: `uncut` is the reference of all differences, `retrained` (else `cut`) the product, `served` the
+            product with its tables rounded.
         auc: 0..1. logloss: nats. calibration: predicted clicks over true clicks, 1 is right.
         params: numbers of the embedding side. bytes: their memory in training, optimizer state included.
         seconds: training time. seeds: runs behind the means; auc_sd, logloss_sd: their standard deviation.

@@ -9,17 +9,22 @@ import torch
 
 from autodim import artifact
 from autodim.data.columns import EncodedLog
+from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import CostModel, Layout
 from autodim.optim.costs import state_numbers
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
+from autodim.stages.serve import precisions, round_tables, served_bytes
 from autodim.stages.session import Session
 from autodim.training.loop import evaluate as evaluate_network
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
-    """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model."""
+    """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model.
+
+    Where tables are served in fewer bits, the retrained model is measured once more with its tables so rounded.
+    """
     stages = {"uniform": run.stage("pretrain"), "cut": run.stage("prune"), "retrained": run.need("retrain")}
     inputs = artifact.digest(
         {
@@ -37,6 +42,9 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         for name, stage in stages.items():
             if (stage / "model").is_dir() and (name != "cut" or same_widths(run)):
                 models.append(_measure(run, name, stage / "model", log, session.device))
+        allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
+        if allocation.served_rounded:
+            models.append(_measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation))
         results = {
             "labels": list(log.labels),
             "rows": {p: len(log.part(p)) for p in ("valid", "test")},
@@ -59,10 +67,17 @@ def same_widths(run: Run) -> bool:
     return all(f.is_file() for f in files) and files[0].read_bytes() == files[1].read_bytes()
 
 
-def _measure(run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device) -> dict[str, Any]:
+def _measure(
+    run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device, rounded: Allocation | None = None
+) -> dict[str, Any]:
+    """One model's figures; `rounded`: with its tables as this allocation serves them."""
     network, about = load_network(folder, device)
+    if rounded is not None:
+        round_tables(network, rounded)
     layout = network.tables.layout
     row: dict[str, Any] = {"name": name, "common": layout.common, **sizes(run, layout)}
+    if rounded is not None:
+        row |= {"serve_bytes": served_bytes(rounded), "precision": precisions(rounded)}
     row["linear_params"] = sum(p.numel() for p in network.tables.linear_parameters())
     row["dense_params"] = sum(p.numel() for p in network.model.parameters())
     row["steps"] = about.get("steps", 0)

@@ -7,12 +7,14 @@ from pathlib import Path
 from torch import Tensor
 
 from autodim.dimension.allocation import Allocation
+from autodim.embedding.precision import Precision
 from autodim.errors import RunError
 from autodim.export import export
 from autodim.export.weights import write
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
 from autodim.stages.prepare import open_log
+from autodim.stages.serve import at_precision
 
 
 def read_allocation(folder: Path) -> Allocation:
@@ -30,8 +32,10 @@ def text(folder: Path, kind: str) -> str:
     return export(read_allocation(folder), kind, open_log(open_run(folder)).slots)
 
 
-def write_weights(folder: Path, out: Path) -> int:
+def write_weights(folder: Path, out: Path, precision: Precision | None = None) -> int:
     """Write the small model's tensors to a safetensors file; returns how many.
+
+    Tables are written in the precision that the widths file gives each, or all in `precision`.
 
     `tables/<name>` n x d, `projections/<name>` d x D, `biases/<slot>` D, `linear/<name>` n, `dense/<parameter>`.
     """
@@ -50,5 +54,6 @@ def write_weights(folder: Path, out: Path) -> int:
     for name, tensor in network.model.state_dict().items():
         tensors[f"dense/{name}"] = tensor.detach()
     extra = {"model": about["model"], "labels": about["labels"]}
-    write(out, tensors, Allocation.from_yaml((stage / "widths.yaml").read_text()), layout.slots, extra=extra)
+    allocation = at_precision(Allocation.from_yaml((stage / "widths.yaml").read_text()), precision)
+    write(out, tensors, allocation, layout.slots, extra=extra)
     return len(tensors)

@@ -10,14 +10,16 @@ import torch
 
 from autodim.config.reader import load_config
 from autodim.data.frame import encode_rows
-from autodim.errors import RunError
+from autodim.dimension.allocation import Allocation
+from autodim.errors import ConfigError, RunError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
+from autodim.stages.serve import read_weights, round_tables
 from autodim.training.loop import predict as predict_logits
 
 UNSEEN = 0.5  # share of unseen ids in a slot that is worth a word
-MODELS = {"small": "retrain", "cut": "prune", "uniform": "pretrain"}
+MODELS = {"small": "retrain", "served": "retrain", "cut": "prune", "uniform": "pretrain"}
 
 
 def predict(
@@ -26,6 +28,7 @@ def predict(
     device: torch.device,
     which: str = "small",
     say: Callable[[str], None] = lambda text: None,
+    weights: Path | None = None,
 ) -> pd.DataFrame:
     """Probabilities of new rows.
 
@@ -33,8 +36,10 @@ def predict(
         folder: the run.
         rows: a file or a DataFrame with the slots' columns; labels are not needed. Ids that training never saw read
             the out-of-vocabulary row.
-        which: `small` (the retrained model), `cut` or `uniform`.
+        which: `small` (the retrained model), `served` (with its tables rounded as the widths file says), `cut` or
+            `uniform`.
         say: told about slots most of whose ids were never seen (another notation, a wrong column).
+        weights: an exported safetensors file of the small model, in any precision, to predict with instead.
 
     Returns:
         One column per label, one row per input row, in the same order; the index of a DataFrame is kept.
@@ -44,6 +49,14 @@ def predict(
     """
     run = open_run(folder)
     network, about = load_network(run.need(MODELS[which]) / "model", device)
+    if weights is not None and which != "small":
+        raise ConfigError(f"--weights holds the small model; found --model {which}; leave that out")
+    if weights is not None or which == "served":
+        allocation = Allocation.from_yaml((run.stage("retrain") / "widths.yaml").read_text())
+        if weights is None:
+            round_tables(network, allocation)
+        else:
+            read_weights(network, allocation, weights)
     columns = encode_rows(rows, open_log(run))
     for name, share in zip(columns.one_hot_slots, (columns.ids == 0).double().mean(0).tolist(), strict=True):
         if share > UNSEEN:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from autodim import artifact
@@ -204,7 +205,26 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
             artifact.write_json(
                 temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))}
             )
-    return statistics_of(load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"])
+    tensors, rows = load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"]
+    statistics, means = statistics_of(tensors, rows)
+    if settings.precision == "auto":
+        statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log)})
+    return statistics, means
+
+
+def sampled_rows(network: Network, log: EncodedLog, most: int = 4096) -> dict[str, np.ndarray]:
+    """Rows of each table of a uniform network, m x D float64, drawn evenly by how often training reads them: what
+    rounding to fewer bits is judged by."""
+    found = {}
+    for table in log.tables:
+        reads = np.cumsum(np.maximum(log.counts(table.name).numpy(), 0).astype(np.float64))
+        count = min(most, max(table.rows, 256))
+        if reads[-1] <= 0:
+            reads = np.arange(1.0, table.rows + 1)
+        index = np.searchsorted(reads, (np.arange(count) + 0.5) / count * reads[-1])
+        weight = network.tables.read(table.name)["weight"]
+        found[table.name] = weight[torch.from_numpy(index).to(weight.device)].double().cpu().numpy()
+    return found
 
 
 def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, dict[str, Tensor]]:

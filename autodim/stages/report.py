@@ -12,6 +12,9 @@ from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, Resu
 from autodim.report.html import render
 from autodim.report.slots import slot_rows
 from autodim.stages.run import Run
+from autodim.stages.serve import precisions
+
+RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
 
 
 def write_report(run: Run, baselines: tuple[ResultRow, ...] = (), path: Path | None = None) -> Path:
@@ -37,7 +40,8 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         facts={
             "log": config.data.log or Path(config.data.path or "a DataFrame").name,
             "model": f"{config.model.name}, uniform width {config.model.width}",
-            "strategy": allocation.strategy,
+            "strategy": allocation.strategy + RULE_WORDS.get(allocation.rule, ""),
+            **({"tables served in": precisions(allocation)} if allocation.served_rounded else {}),
             "retrain": config.retrain.mode,
             "test rows": f"{results['rows']['test']:,}",
             "label": ", ".join(results["labels"]),
@@ -80,13 +84,14 @@ def saved_baselines(run: Run) -> tuple[ResultRow, ...]:
 def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
     """The run's own models on test."""
     words = {"uniform": f"uniform {run.config.model.width} (before the cut)", "cut": "cut, no retraining"}
-    roles = {"uniform": "uncut", "cut": "cut", "retrained": "retrained"}
-    seconds = {"uniform": "pretrain", "cut": "prune", "retrained": "retrain"}
+    roles = {"uniform": "uncut", "cut": "cut", "retrained": "retrained", "served": "served"}
+    seconds = {"uniform": "pretrain", "cut": "prune", "retrained": "retrain", "served": "retrain"}
     rows = []
     for model in results["models"]:
         if not model["test"]:
             continue
         test = model["test"][0]
+        words["served"] = f"served in {model.get('precision', '')} (memory as served)"
         done = run.done(seconds[model["name"]])
         rows.append(
             ResultRow(
@@ -96,7 +101,7 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
                 logloss=test["logloss"],
                 calibration=test["calibration"],
                 params=model["params"],
-                bytes=model["train_bytes"],
+                bytes=model["serve_bytes" if model["name"] == "served" else "train_bytes"],
                 seconds=done.seconds if done else None,
             )
         )

@@ -34,6 +34,7 @@ from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.prune import cached_score, finish_cut, problem_of, table_factors
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
+from autodim.stages.serve import round_tables
 from autodim.stages.session import Session
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
@@ -148,7 +149,7 @@ class Measure:
 
     def uncut(self) -> SweepRow:
         """The pretrained model's own row."""
-        spent = problem_of(self.run.config, self.log, "").cost.total(self.network.tables.layout)
+        spent = problem_of(self.run.config, self.log, "").cost.reference(self.network.tables.layout)
         return SweepRow("uncut", 1.0, spent, spent, self.base[0].auc, _mean_loss(self.base))
 
     def cut(self, strategy: str, share: float) -> SweepRow:
@@ -178,6 +179,7 @@ class Measure:
         layout = allocation.layout(self.log.slots, self.log.tables)
         small = cut_network(self.network, allocation, layout, self.means, self.counts, factors)
         finish_cut(config, allocation, small, self.network, self.log, self.session)
+        round_tables(small, allocation)
         scores = predict(small, self.columns, self.session.device)
         found = evaluate_logits(scores, self.labels)
         known = ~self.labels[:, 0].isnan()

@@ -1,0 +1,97 @@
+"""The small model as a server reads it: tables rounded to the precision that the allocation gives each, or read from an
+exported file. Projections, biases and the model stay in float32."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from autodim.dimension.allocation import Allocation
+from autodim.embedding.layout import CostModel
+from autodim.embedding.precision import Precision
+from autodim.embedding.quantise import rounded
+from autodim.errors import RunError
+from autodim.export.weights import block_key, expected_shapes, load
+from autodim.training.network import Network
+
+
+def at_precision(allocation: Allocation, precision: Precision | None) -> Allocation:
+    """The allocation with one precision for all tables; None: as it is."""
+    if precision is None:
+        return allocation
+    entries = tuple(replace(e, precision=precision if e.width else "fp32") for e in allocation.entries)
+    return replace(allocation, entries=entries)
+
+
+def served_bytes(allocation: Allocation) -> int:
+    """Bytes of tables, projections and biases as they are served."""
+    cost = CostModel("serving_bytes", allocation.common)
+    return sum(replace(cost, precision=e.precision).of(e.block, len(e.slots)) for e in allocation.entries)
+
+
+def precisions(allocation: Allocation) -> str:
+    """For people: `int8`, or `int8 5 tables, fp16 2 tables`."""
+    found = Counter(e.precision for e in allocation.entries if e.width)
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{name} {count} table{'s' * (count > 1)}" for name, count in found.most_common())
+
+
+def round_tables(network: Network, allocation: Allocation) -> None:
+    """Round a network's tables, in place, to what a server would read.
+
+    Raises:
+        TrainingError: a number that float16 cannot hold.
+    """
+    for entry in allocation.entries:
+        if entry.width and entry.precision != "fp32":
+            weight = _rows(network, entry.table, entry.start)
+            weight.copy_(torch.from_numpy(rounded(weight.cpu().numpy(), entry.precision)))
+
+
+def read_weights(network: Network, allocation: Allocation, path: Path) -> None:
+    """Fill a network of these widths, in place, from a file that `autodim export --format safetensors` wrote.
+
+    Raises:
+        RunError: not such a file, or one of other widths or another model.
+    """
+    tensors, _ = load(path)
+    wrong = [
+        f"{name}: found {tuple(tensors[name].shape) if name in tensors else 'none'}, expected {shape}"
+        for name, shape in expected_shapes(allocation).items()
+        if name not in tensors or tuple(tensors[name].shape) != shape
+    ]
+    if wrong:
+        raise RunError(f"{path}: does not hold this run's model: {'; '.join(wrong[:5])}; export it again from this run")
+    tables = network.tables
+    with torch.no_grad():
+        for entry in allocation.entries:
+            key = block_key(allocation, entry)
+            if entry.width:
+                _rows(network, entry.table, entry.start).copy_(tensors[f"tables/{key}"])
+            own = tables.read(entry.table)
+            if entry.projected:
+                own["projection"].copy_(tensors[f"projections/{key}"])
+            if "linear" in own:
+                own["linear"].copy_(tensors[f"linear/{entry.table}"])
+        if tables.bias is not None:
+            for row, position in enumerate(tables.biased):
+                tables.bias[row] = tensors[f"biases/{tables.layout.slots[position].name}"]
+    dense = {name.removeprefix("dense/"): value for name, value in tensors.items() if name.startswith("dense/")}
+    try:
+        network.model.load_state_dict(dense)
+    except RuntimeError as error:
+        raise RunError(f"{path}: does not hold this run's model: {error}; export it again from this run") from error
+
+
+def _rows(network: Network, table: str, start: int) -> Tensor:
+    """A view of a block's rows, n x w."""
+    tables = network.tables
+    block = next(b for b in tables.layout.blocks_of(table) if b.start == start)
+    group = tables.group_of(block)
+    assert group is not None and group.weight is not None
+    return group.weight.detach()[group.rows_of(block)]
