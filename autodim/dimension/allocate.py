@@ -53,34 +53,26 @@ def most_gain(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = F
     Raises:
         BudgetError: not even the cheapest width of each slot fits.
     """
-    if nested:
-        return by_ratio(curves, budget, nested=True), "nested"
     left = check_minimum(curves, budget)
     if not curves:
-        return [], "exact"
-    flat = Flat.of(curves)
-    chosen = by_ratio(curves, budget)
-    if size(flat) > LARGEST:
-        return chosen, "greedy"
-    rank = _name_ranks(curves)
-    reached = sum(
-        float(c.gains[k]) - float(flat.gain[first])
-        for c, k, first in zip(curves, chosen, flat.first.tolist(), strict=True)
-    )
-    place = solve(flat, left, rank, reached)
+        return [], "nested" if nested else "exact"
+    flat, rank = Flat.of(curves), _name_ranks(curves)
+    place = _greedy(flat, left, rank, nested)
+    if nested or size(flat) > LARGEST:
+        return flat.position[place].tolist(), "nested" if nested else "greedy"
+    place = solve(flat, left, rank, float((flat.gain[place] - flat.gain[flat.first]).sum()))
     left -= int((flat.cost[place] - flat.cost[flat.first]).sum())
     # a gain too small to show in the sum of all is still a gain
     finished = _tail(flat, place.tolist(), left, rank.tolist(), [], set(range(len(curves))))
-    return flat.position[np.asarray(finished)].tolist(), "exact"
+    return flat.position[finished].tolist(), "exact"
 
 
-def by_ratio(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = False) -> list[int]:
+def by_ratio(curves: Sequence[Curve], budget: Budget | int) -> list[int]:
     """Greatest gain per cost first; see the top of the file for the exact rule and its proof.
 
     Args:
         curves: in any order; costs and gains need not be concave, nor even ascending.
         budget: never exceeded.
-        nested: stop at the first hull step that does not fit.
 
     Returns:
         For each curve the position of its chosen width.
@@ -94,7 +86,11 @@ def by_ratio(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = Fa
     if not curves:
         return []
     flat = Flat.of(curves)
-    rank = _name_ranks(curves)
+    return flat.position[_greedy(flat, left, _name_ranks(curves), nested=False)].tolist()
+
+
+def _greedy(flat: Flat, left: int, rank: Ints, nested: bool) -> Ints:
+    """`by_ratio` on useful points: per curve the position in `flat`. `nested`: no step after the first misfit."""
     before, after, ratio = hull(flat)
     cost = flat.cost[after] - flat.cost[before]
     owner = flat.owner[after]
@@ -105,7 +101,7 @@ def by_ratio(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = Fa
     place[owner[order[:taken]]] = after[order[:taken]]  # the last of a slot's steps wins
     left -= int(cost[order[:taken]].sum())
     if nested:
-        return flat.position[place].tolist()
+        return place
     rest = order[taken:]
     # From the first misfit on, the best step of a slot may be one that the hull leaves out.
     steps = zip(
@@ -116,8 +112,7 @@ def by_ratio(curves: Sequence[Curve], budget: Budget | int, *, nested: bool = Fa
         after[rest].tolist(),
         strict=True,
     )
-    chosen = _tail(flat, place.tolist(), left, rank.tolist(), list(steps), set())
-    return flat.position[np.asarray(chosen)].tolist()
+    return np.asarray(_tail(flat, place.tolist(), left, rank.tolist(), list(steps), set()))
 
 
 def by_order(

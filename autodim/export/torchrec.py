@@ -33,8 +33,9 @@ def specs(allocation: Allocation, slots: Sequence[Slot] = ()) -> dict[str, Any]:
 
     Returns:
         `tables`: name, num_embeddings, embedding_dim, feature_names, pooling (SUM or MEAN), row_start, row_stop,
-            `accepted` (whether FBGEMM takes the width) and `data_type` (FP32, FP16 or INT8: how it is to be served). A table of several blocks gives one spec a block, named
-            `table__start_stop`; its ids must be shifted by row_start, and ids outside left out.
+            `accepted` (whether FBGEMM takes the width) and `data_type` (FP32, FP16 or INT8: how it is to be served).
+            A table of several blocks gives one spec a block, named `table__start_stop`; its ids must be shifted by
+            row_start, and ids outside left out.
         `projections`: the linear maps after pooling: table, features, in_features (its width), out_features (D), bias
             (whether a constant is added per feature). A table without one gives vectors of D numbers already.
         `constants`: features of width 0: no table; `zero`, or `bias` (their constant vector).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -193,24 +192,6 @@ def test_a_misfit_may_take_a_step_that_the_hull_leaves_out():
 
 def test_gains_without_cost_are_taken():
     assert by_ratio([curve("a", [5, 5, 5, 9], [0, 2, 1, 2])], 100) == [1]
-
-
-def test_ten_thousand_slots_in_two_seconds():
-    rng = np.random.default_rng(0)
-    curves = []
-    for i in range(10_000):
-        cost = np.arange(128) * (int(10 ** rng.uniform(0.5, 6)) + 128)
-        gain = np.cumsum(np.sort(rng.random(128) ** 4)[::-1])
-        if i % 3 == 0:  # stored whole at the end: a jump of gain for one more unit
-            cost[-1], gain[-1] = cost[-2] + 1, gain[-1] + 3
-        curves.append(curve(f"s{i}", cost, gain))
-    budget = int(0.1 * sum(int(c.costs[-1]) for c in curves))
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        by_ratio(curves, budget)
-        times.append(time.process_time() - start)
-    assert min(times) < 2
 
 
 def test_hull_is_the_same_by_rounds_and_by_stack():

@@ -11,7 +11,7 @@ import numpy as np
 from autodim.dimension.allocate import Rule, by_order, most_gain
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
-from autodim.dimension.entry import Entry, drop_notes, short
+from autodim.dimension.entry import Entry, drop_notes, short, shorts
 from autodim.dimension.limits import Choices
 from autodim.dimension.problem import Problem
 from autodim.dimension.rounding import scored_losses
@@ -63,7 +63,7 @@ def best_dimensions(
     for (table, c), position in zip(limits.items(), chosen, strict=True):
         width = int(c.widths[position])
         kept = tuple(sorted(order[table][:width].tolist()))
-        rounded = tuple(short(s) for s in unit[table])
+        rounded = shorts(unit[table].tolist())
         score = short(float(unit[table][list(kept)].sum()))
         entries.append(entry(problem, c, position, kept=kept, score=score, scores=rounded))
     return allocation(problem, budget, strategy, entries, rule=rule)

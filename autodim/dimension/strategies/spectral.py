@@ -11,7 +11,7 @@ import numpy as np
 from autodim.dimension.allocate import Rule, check_minimum
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
-from autodim.dimension.entry import Entry, short
+from autodim.dimension.entry import Entry, short, shorts
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.limits import choices
 from autodim.dimension.moments import Moments
@@ -113,5 +113,5 @@ def assembled(
     for (table, c), position in zip(problem.limits.items(), chosen, strict=True):
         lambdas = factors[table].lambdas
         score = short(float(lambdas[: int(c.widths[position])].sum()))
-        entries.append(entry(problem, c, position, score=score, scores=tuple(short(v) for v in lambdas)))
+        entries.append(entry(problem, c, position, score=score, scores=shorts(lambdas.tolist())))
     return allocation(problem, budget, strategy, entries, rule=rule)
