@@ -1,10 +1,10 @@
 """What serving in fewer bits takes from the worth of dimensions: width against precision in one currency. Torch-free.
 
-autodim's own (no paper). Rounding adds to each stored number z_k of a row an error of variance q_k, independent of the
-rest: for int8 a uniform error of the row's step, `scale^2 / 12`; for float16 the measured one. Through a projection P
-the slot's vector moves by `e P`, and the loss by `1/2 tr(P^T Cov(e) P H) = 1/2 sum_k q_k (P H P^T)_kk`, with H the
-curvature that spectral cuts rank by. In the basis of a spectral cut `(P H P^T)_kk = lambda_k / Var(z_k)` (up to the
-ridge): rounding takes from a dimension the same share of its worth as of its variance. That second form needs no
+autodim's own (no paper). Rounding moves each stored number z_k of a row by e_k, with mean square q_k (measured on
+sampled rows, at every width: a wider row has a wider range and so coarser steps) and independent of the rest. Through
+a projection P the slot's vector moves by `e P`, and the loss by `1/2 E[e P H P^T e^T] = 1/2 sum_k q_k (P H P^T)_kk`,
+with H the curvature that spectral cuts rank by. In the basis of a spectral cut `(P H P^T)_kk = lambda_k / Var(z_k)` (up
+to the ridge): rounding takes from a dimension the same share of its worth as of its variance. That second form needs no
 curvature, and is what scores of other strategies are reduced by: `s_k q_k / Var(z_k)`.
 
 Rows count as often as training read them. A bag counts as one row (its mean rounds less, its sum more).
@@ -24,7 +24,7 @@ from autodim.dimension.factor import Factors
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
 from autodim.embedding.precision import PRECISIONS, Precision
-from autodim.embedding.quantise import row_parameters
+from autodim.embedding.quantise import rounded
 from autodim.errors import RunError
 
 Losses = Mapping[str, Mapping[Precision, Floats]]
@@ -34,6 +34,8 @@ def scored_losses(
     problem: Problem, statistics: Statistics | None, scores: Mapping[str, Floats], order: Mapping[str, NDArray[np.intp]]
 ) -> Losses | None:
     """Per table and precision what rounding takes from the scores of 0 .. D kept dimensions; None: nothing is chosen.
+
+    Cost: 2 D roundings of the sampled rows a table.
 
     Args:
         scores: per table D worths. order: per table the dimensions as they are kept.
@@ -91,14 +93,10 @@ def _rows(problem: Problem, statistics: Statistics | None) -> Mapping[str, Float
 
 def _losses(z: Floats, weight: Floats) -> dict[Precision, Floats]:
     """Per precision, for the first 0 .. D columns of z (m x D), the sum of `weight_k q_k`."""
-    widths = np.arange(1, z.shape[1] + 1)
-    low, high = np.minimum.accumulate(z, 1), np.maximum.accumulate(z, 1)
-    scale, _ = row_parameters(low, high)  # m x D: that of the first r columns
-    step = np.square(scale.astype(np.float64)).mean(0) / 12
-    half = np.square(z.astype(np.float16).astype(np.float64) - z).mean(0)
-    found: dict[Precision, Floats] = {
-        "fp32": np.zeros(len(widths)),
-        "fp16": np.cumsum(weight * half),
-        "int8": np.cumsum(weight) * step,
-    }
-    return {p: np.append(0.0, v) for p, v in found.items()}
+    table = z.astype(np.float32)
+    found: dict[Precision, Floats] = {p: np.zeros(z.shape[1] + 1) for p in PRECISIONS}
+    for precision in ("fp16", "int8"):
+        for width in range(1, z.shape[1] + 1):
+            error = rounded(table[:, :width], precision).astype(np.float64) - table[:, :width]
+            found[precision][width] = np.square(error).mean(0) @ weight[:width]
+    return found
