@@ -88,7 +88,7 @@ def test_torchrec_specs() -> None:
     assert list(tables) == ["user", "genres", "page__0_10", "page__10_50"]
     assert tables["user"] == {
         "name": "user", "num_embeddings": 6041, "embedding_dim": 8, "feature_names": ["user"], "pooling": "SUM",
-        "row_start": 0, "row_stop": 6041, "accepted": True,
+        "row_start": 0, "row_stop": 6041, "accepted": True, "data_type": "FP32",
     }  # fmt: skip
     assert tables["genres"]["pooling"] == "MEAN"
     assert tables["page__10_50"]["num_embeddings"] == 40
