@@ -50,7 +50,7 @@ class Result:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row per model (uniform, cut, retrained): test AUC, log loss, calibration and sizes."""
+        """One row per model (uniform, cut, retrained; served, if tables are rounded): test AUC, log loss, sizes, ..."""
         results = artifact.read_json(self.folder / "evaluate" / "results.json")
         rows = []
         for model in results["models"]:

@@ -1,5 +1,7 @@
 """The road to a served model: budgets in bytes in serving, rounded tables in the export, measured as served."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,16 @@ from conftest import tiny_config, tiny_frame
 from safetensors.torch import load_file
 
 from autodim import artifact
+from autodim.config.schema import BudgetConfig
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.quantise import decode, encode
-from autodim.errors import ConfigError, RunError
+from autodim.errors import BudgetError, ConfigError, RunError
 from autodim.export.weights import load
 from autodim.stages.export import write_weights
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
+from autodim.stages.prepare import open_log
+from autodim.stages.prune import check_feasible
 from autodim.stages.search import search
 from autodim.training.progress import Progress
 
@@ -88,11 +93,30 @@ def test_what_does_not_fit_is_refused(run, tmp_path):
         predict(run.folder, frame, CPU, "cut", weights=tmp_path / "x.safetensors")
 
 
-def test_uniform_int8_walks_the_road(run, tiny_log, tmp_path):
+def test_constants_that_do_not_fit_are_found_before_any_training(run):
+    """A spectral cut keeps a constant of D numbers for every slot; a budget below them is refused by the first check."""
+    log, prune = open_log(run), run.config.prune
+    constants = len(log.slots) * run.config.model.width * 4
+    for amount in (constants - 1, constants):
+        wish = prune.model_copy(
+            update={"budget": BudgetConfig(unit="serving_bytes", amount=amount), "precision": "int8"}
+        )
+        config = run.config.model_copy(update={"prune": wish})
+        if amount == constants:
+            with pytest.raises(BudgetError, match="affords no dimension"):
+                check_feasible(config, log)
+            continue
+        with pytest.raises(BudgetError, match=f"at least {constants} serving_bytes") as error:
+            check_feasible(config, log)
+        assert "the constant that a spectral cut keeps" in str(error.value)
+
+
+def test_uniform_int8_walks_the_road(run, tmp_path):
     config = run.config.model_copy(
         update={"prune": run.config.prune.model_copy(update={"strategy": "uniform_int8", "precision": "fp32"})}
     )
-    other = search(config.model_copy(update={"run": str(run.folder)}), QUIET)
+    shutil.copytree(run.folder, tmp_path / "run")
+    other = search(config.model_copy(update={"run": str(tmp_path / "run")}), QUIET)
     models = artifact.read_json(other.folder / "evaluate" / "results.json")["models"]
     found = allocation_of(other)
     assert models[-1]["name"] == "served" and models[-1]["precision"] == "int8"
