@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused(run, tmp_path):
 
 
 def test_constants_that_do_not_fit_are_found_before_any_training(run):
-    """A spectral cut keeps a constant of D numbers for every slot; a budget below them is refused by the first check."""
+    """A spectral cut keeps D numbers for every slot; a budget below them is refused by the first check."""
     log, prune = open_log(run), run.config.prune
     constants = len(log.slots) * run.config.model.width * 4
     for amount in (constants - 1, constants):
