@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from autodim.config import check_data, check_optimizer
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
+from autodim.config.sections.prune import TIERS
 from autodim.config.spelling import closest, quoted
 from autodim.config.yaml_text import KeyPath
 from autodim.errors import ConfigError
@@ -58,10 +59,8 @@ def _prune(config: Config) -> Iterator[Problem]:
         if prune.strategy not in strategies and given(prune, name):
             why = f"prune.strategy: {prune.strategy}, only with {', '.join(strategies)}"
             yield idle(("prune", name), why, ("prune", "strategy"))
-    ladder = prune.ladder or ()
-    if prune.thresholds and not ladder:
-        yield Problem(("prune", "thresholds"), "prune.thresholds: needs prune.ladder, the widths that they belong to")
-    elif prune.thresholds and len(prune.thresholds) != len(ladder):
+    ladder = prune.ladder or TIERS
+    if prune.thresholds and len(prune.thresholds) != len(ladder):
         yield Problem(
             ("prune", "thresholds"),
             f"prune.thresholds: found {len(prune.thresholds)}, expected {len(ladder)}: one for each rung of "

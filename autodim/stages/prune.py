@@ -18,9 +18,9 @@ from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.spectral import from_tensors
-from autodim.dimension.statistics import Statistics, stability
+from autodim.dimension.statistics import SPECTRAL, Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
-from autodim.dimension.strategies.spectral import SPECTRAL, with_bias
+from autodim.dimension.strategies.spectral import with_bias
 from autodim.embedding.layout import CostModel, uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers

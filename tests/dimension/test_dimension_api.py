@@ -46,7 +46,10 @@ def test_limits_and_seed_reach_the_strategy():
     assert plain == 4 * 4800 and adam == 3 * plain
 
 
-@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "manual"])
+MEASURED = {"mask_auc", "mask_exact", "search", "pep", "optembed"}  # these measure on a run's trained model
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "manual" and s not in MEASURED])
 def test_every_strategy_runs(strategy):
     zero, eye = np.zeros((4, 4)), np.eye(4)
     moments = {name: Moments(9, zero[0], zero[0], np.diag(np.abs(v)), zero, eye) for name, v in SCORES.items()}

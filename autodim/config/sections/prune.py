@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from autodim.config.sections.base import NonNegative, Positive, Section, Share
 from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchConfig
 
+TIERS = (1, 4, 8, 16, 32, 64)  # frequency_tiers without a ladder
+
 
 class BudgetConfig(Section):
     """What may be spent on embeddings: exactly one of `share` and `amount`."""

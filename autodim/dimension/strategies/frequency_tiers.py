@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from autodim.config.sections.prune import TIERS
 from autodim.dimension.allocate import by_order
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
@@ -12,8 +13,6 @@ from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import widths_only
 from autodim.errors import BudgetError
-
-LADDER = (1, 4, 8, 16, 32, 64)
 
 
 def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) -> Allocation:
@@ -37,7 +36,7 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
     """
     if problem.settings.thresholds:
         return _given(problem, budget)
-    ladder = problem.settings.ladder or LADDER
+    ladder = problem.settings.ladder or TIERS
     curves, priorities, positions = [], [], []
     for table, c in problem.limits.items():
         rung: dict[int, int] = {}  # position -> the lowest rung that reaches it
@@ -58,7 +57,7 @@ def by_tiers(problem: Problem, budget: Budget, statistics: Statistics | None) ->
 
 def _given(problem: Problem, budget: Budget) -> Allocation:
     settings = problem.settings
-    rungs = sorted(zip(settings.ladder or LADDER, settings.thresholds, strict=True))
+    rungs = sorted(zip(settings.ladder or TIERS, settings.thresholds, strict=True))
     chosen = []
     for table, c in problem.limits.items():
         width = max((w for w, threshold in rungs if problem.frequency(table) >= threshold), default=0)
