@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from autodim.config.schema import BudgetConfig, PruneConfig
+from autodim.config.sections.prune import TIERS
 from autodim.dimension.budget import resolve
 from autodim.dimension.moments import Moments
 from autodim.dimension.problem import make_problem
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
-from autodim.dimension.strategies.frequency_tiers import LADDER
 from autodim.embedding.layout import CostModel, Slot, Table
 from autodim.errors import BudgetError, ConfigError, RunError
 
@@ -318,7 +318,7 @@ def test_heuristics_leave_no_step_of_theirs_that_fits(strategy, share):
         k = c.widths.tolist().index(e.width)
         steps = range(k + 1, len(c.widths))
         if strategy == "frequency_tiers":
-            steps = sorted({c.position(w) for w in LADDER if w <= D} - set(range(k + 1)))
+            steps = sorted({c.position(w) for w in TIERS if w <= D} - set(range(k + 1)))
         assert not [j for j in list(steps)[:1] if c.costs[j] - c.costs[k] <= left]
 
 
