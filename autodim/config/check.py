@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from autodim.config import check_data, check_optimizer
+from autodim.config import check_data, check_optimizer, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
 from autodim.config.sections.prune import TIERS
@@ -166,6 +166,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     *check_data.CHECKS,
     _model,
     *check_optimizer.CHECKS,
+    *check_weighting.CHECKS,
     _prune,
     _limits,
 )

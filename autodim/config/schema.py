@@ -23,6 +23,7 @@ from autodim.config.sections.optimizer import (
 )
 from autodim.config.sections.prune import BudgetConfig, PruneConfig, SlotLimits
 from autodim.config.sections.train import RetrainConfig, TrainConfig
+from autodim.config.sections.weighting import WeightingConfig
 
 __all__ = [
     "BudgetConfig",
@@ -43,6 +44,7 @@ __all__ = [
     "SplitConfig",
     "TableOptimizerConfig",
     "TrainConfig",
+    "WeightingConfig",
 ]
 
 

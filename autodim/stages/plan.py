@@ -15,7 +15,7 @@ from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.prepare import check_parts, encode_with_progress
-from autodim.stages.pretrain import build_log_network, log_rules
+from autodim.stages.pretrain import build_log_network, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -77,7 +77,8 @@ def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device)
     network = build_log_network(config.model, layout, log, 0).to(device)
     bf16 = use_bf16(config.pretrain.bf16, device)
     rules = log_rules(network, config.pretrain, log)
-    step = Step(network, rules.optimizers, None, rules.perturbation, rules.clippers, missing=True, bf16=bf16)
+    weighting = log_weighting(network, config.pretrain, log)
+    step = Step(network, rules.optimizers, weighting, rules.perturbation, rules.clippers, missing=True, bf16=bf16)
     size = min(config.pretrain.batch, len(train))
     began = 0.0
     for number in range(STEPS):

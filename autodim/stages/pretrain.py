@@ -24,7 +24,8 @@ from autodim.training.feed import fits
 from autodim.training.loop import FitResult, Training
 from autodim.training.network import Network
 from autodim.training.seeds import derive
-from autodim.training.step import Step
+from autodim.training.step import Step, Weighting
+from autodim.weighting.build import base_rate_losses, build_weighting
 
 
 def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
@@ -84,6 +85,7 @@ def train_network(
     step = Step(
         network,
         rules.optimizers,
+        log_weighting(network, config, log),
         perturbation=rules.perturbation,
         clippers=rules.clippers,
         missing=bool(torch.isnan(train.labels).any()),
@@ -108,6 +110,18 @@ def log_rules(network: Network, config: TrainConfig, log: EncodedLog) -> Rules:
         steps_per_epoch=Order(len(log.part("train")), config.batch, 0).steps_per_epoch,
         counts={table.name: log.counts(table.name) for table in log.tables},
         l2_scales=l2_scales(network.tables, log, config.batch) if l2 else None,
+    )
+
+
+def log_weighting(network: Network, config: TrainConfig, log: EncodedLog) -> Weighting | None:
+    """The weighting that a config names, for a network on its device and the tasks of a log."""
+    train = log.part("train")
+    return build_weighting(
+        config.weighting,
+        network,
+        log.labels,
+        steps_per_epoch=Order(len(train), config.batch, 0).steps_per_epoch,
+        base_losses=base_rate_losses(train.labels) if config.weighting.initial == "base_rate" else None,
     )
 
 

@@ -1,13 +1,18 @@
-"""What optimizers and clippers tell about themselves, gathered on the device and read at evaluations.
+"""What optimizers, clippers and weightings tell about themselves, gathered on the device and read at evaluations.
 
 - `NAME/clipped`: of each clipper, the share that it clipped (`norm`: of the steps; `agc`: of the units; `cowclip`: of
   the rows), mean over the steps since the last evaluation; `norm/norm`: the mean norm before clipping.
 - `sigma/PARAMETER`: Clippy's factor on the parameter's last update; 1: nothing was held back.
 - `skipped/PARAMETER`: Clippy's steps so far that were left out for a gradient that was not finite; only where there
   are any.
+- of a weighting of several tasks, means since the last evaluation: `weight/TASK`, `loss/TASK` (before any weight), and
+  of those by gradients `cosine`, `conflict` (share of pairs below 0), both also as `NAME/TASK/TASK` by pair, and
+  `fallback` (share of the solved steps that had nothing to solve).
 """
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +22,15 @@ from autodim.optim.methods import CLIPPERS
 from autodim.training.step import Step
 
 READINGS = ("clipped", "norm")  # 0-dim tensors that a clipper may keep of its last step
+
+
+@runtime_checkable
+class Told(Protocol):
+    """A weighting that keeps means of its own (in its own state)."""
+
+    def read(self) -> dict[str, float]:
+        """The means by name; they begin anew."""
+        ...
 
 
 class Gauges:
@@ -59,7 +73,8 @@ class Gauges:
         values.update(skipped)
         numbers = torch.stack(list(values.values())).tolist() if values else []
         found = dict(zip(values, numbers, strict=True))
-        return {key: number for key, number in found.items() if key not in skipped or number}
+        told = self.step.weighting.read() if isinstance(self.step.weighting, Told) else {}
+        return {key: number for key, number in found.items() if key not in skipped or number} | told
 
     def tensors(self) -> dict[str, Tensor]:
         """What a restart needs, as tensors by name."""

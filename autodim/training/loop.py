@@ -38,7 +38,7 @@ class Point:
 
     Attributes:
         lr: rate of the first optimizer (the tables', where there are any) at the next step.
-        optimizer: what the optimizers and clippers tell, by name; see `autodim.training.gauges`.
+        optimizer: what the optimizers, clippers and the weighting tell, by name; see `autodim.training.gauges`.
     """
 
     epoch: int
@@ -234,6 +234,8 @@ class Training:
         tensors.update({f"gauges/{k}": v for k, v in self.gauges.tensors().items()})
         if isinstance(self.step.perturbation, Stateful):
             tensors.update({f"perturbation/{k}": v for k, v in self.step.perturbation.state().items()})
+        if isinstance(self.step.weighting, Stateful):
+            tensors.update({f"weighting/{k}": v for k, v in self.step.weighting.state().items()})
         state: dict[str, Any] = {
             "position": self.position,
             "points": [p.to_json() for p in self.points],
@@ -256,6 +258,8 @@ class Training:
             schedule.load_state_dict(saved)
         if isinstance(self.step.perturbation, Stateful):
             self.step.perturbation.load_state(below(tensors, "perturbation/"))
+        if isinstance(self.step.weighting, Stateful):
+            self.step.weighting.load_state(below(tensors, "weighting/"))
         self.gauges.load(below(tensors, "gauges/"), self.device)
         self.loss_sum = tensors["loss_sum"].to(self.device)
         self.loss_steps, self.position = state["loss_steps"], state["position"]

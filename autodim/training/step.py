@@ -30,9 +30,13 @@ Gradients = list[Tensor | None]
 class Weighting(Protocol):
     """T losses -> the gradients of one update."""
 
-    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup) -> Gradients:
+    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup, again: bool = False) -> Gradients:
         """Gradients of the weighted losses (T) at the targets: leaves (in a second pass, their stand-ins) and dense
-        parameters. The lookup gives the unique rows, over which gradients at leaves are compared exactly."""
+        parameters. The lookup gives the unique rows, over which gradients at leaves are compared exactly.
+
+        `again` tells the second pass of the same step, whose targets may be fewer: the weights that the first pass
+        found count, and nothing is learned from its losses.
+        """
         ...
 
 
@@ -50,7 +54,7 @@ class Perturbation(Protocol):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A perturbation that remembers earlier steps; checkpoints keep what it remembers."""
+    """A perturbation or weighting that remembers earlier steps; checkpoints keep what it remembers."""
 
     def state(self) -> dict[str, Tensor]:
         """What a restart needs, as tensors by name."""
@@ -73,7 +77,7 @@ class Clipper(Protocol):
 class Sum:
     """The plain sum of the losses: the weighting of single-task models and the reference of all others."""
 
-    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup) -> Gradients:
+    def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup, again: bool = False) -> Gradients:
         return list(torch.autograd.grad(losses.sum(), list(targets), allow_unused=True)) if targets else []
 
 
@@ -168,7 +172,7 @@ class Step:
         with statistics_kept(self.batch_norms):
             losses = self._losses(lookup, batch, leaves)
         targets = [t for t, o in zip([*leaves, *self.dense], offsets, strict=True) if o is not None]
-        second = iter(self.weighting.gradients(losses, targets, lookup))
+        second = iter(self.weighting.gradients(losses, targets, lookup, again=True))
         # a tensor that stayed where it was keeps its first gradient, and the second pass saves the work of its own
         gradients = [g if o is None else next(second) for g, o in zip(gradients, offsets, strict=True)]
         with torch.no_grad():

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from autodim.config.sections.base import Positive, Section
 from autodim.config.sections.optimizer import OptimizerConfig
+from autodim.config.sections.weighting import WeightingConfig
 
 
 class TrainConfig(Section):
@@ -21,6 +22,7 @@ class TrainConfig(Section):
         1.0, description="factor on the learning rates after an evaluation without a better AUC (1: never)"
     )
     optimizer: OptimizerConfig = OptimizerConfig()
+    weighting: WeightingConfig = WeightingConfig()
     bf16: Literal["auto", "on", "off"] = Field("off", description="dense part in bfloat16; auto: where it is fast")
 
 
