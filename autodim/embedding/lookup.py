@@ -83,7 +83,9 @@ class GroupLookup:
         return self._unique
 
     def row_gradient(self, gradient: Tensor) -> Tensor:
-        """B x S_g x w at the leaf -> U x w at the unique rows."""
+        """B x S_g x w at the leaf -> U x w at the unique rows; what is U x w already stays as it is."""
+        if gradient.dim() == 2:
+            return gradient
         return self.unique.sum(gradient.reshape(-1, gradient.shape[-1]), self.source, self.factors)
 
     def spread(self, per_row: Tensor) -> Tensor:
@@ -140,7 +142,8 @@ class Lookup:
         return Concatenated(groups, tables.slot_bias(), self.size, len(tables.layout.slots), tables.layout.common, like)
 
     def assign(self, gradients: Sequence[Tensor | None]) -> None:
-        """Give each table its sparse gradient over the unique rows, from the gradients at the leaves."""
+        """Give each table its sparse gradient over the unique rows, from the gradients at the leaves (or at their
+        unique rows, where a weighting has summed them already)."""
         for part, parameter, gradient in zip(self._parts, self._parameters, gradients, strict=True):
             assert parameter is not None
             if gradient is None:

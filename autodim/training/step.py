@@ -32,7 +32,8 @@ class Weighting(Protocol):
 
     def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup, again: bool = False) -> Gradients:
         """Gradients of the weighted losses (T) at the targets: leaves (in a second pass, their stand-ins) and dense
-        parameters. The lookup gives the unique rows, over which gradients at leaves are compared exactly.
+        parameters. The lookup gives the unique rows, over which gradients at leaves are compared exactly; a leaf's
+        gradient may be given as its sum over them (U x w, `GroupLookup.row_gradient`).
 
         `again` tells the second pass of the same step, whose targets may be fewer: the weights that the first pass
         found count, and nothing is learned from its losses.

@@ -50,7 +50,7 @@ class GradientWeighting:
     solved steps that had nothing to solve).
 
     Cost: T backward passes in a step with a solution, one otherwise (`representation`: always one, and T through the
-    towers). The gradients at the looked-up vectors are kept T times; no tensor of T x tables exists. On CUDA one wait
+    towers). Per task the gradients at the batch's unique rows are kept; no tensor of T x tables exists. On CUDA one wait
     for the T x T numbers a solution.
     """
 
@@ -135,15 +135,12 @@ class GradientWeighting:
             places = [i for i, owner in mine.items() if owner == t]
             asked = [*shared, *(targets[i] for i in places)]
             found = torch.autograd.grad(losses[t], asked, retain_graph=t != order[-1], allow_unused=True)
-            by_task[t] = list(found[: len(shared)])
+            # summed to rows at once: smaller than at the leaves, and only one task's leaves are held
+            by_task[t] = rows_of(list(found[: len(shared)]), lookup)
             for i, one in zip(places, found[len(shared) :], strict=True):
                 out[i] = one
-        leaves = len(lookup.leaves)
-        if self.mode == "trunk":
-            compared = [every[leaves:] for every in by_task]
-        else:
-            compared = [rows_of(every, lookup) for every in by_task]
-        self._solve(gramian(compared))
+        start = len(lookup.leaves) if self.mode == "trunk" else 0
+        self._solve(gramian([every[start:] for every in by_task]))
         weights = self.weights.tolist()
         for i, mixed in zip(common, mix(by_task, weights), strict=True):
             out[i] = mixed

@@ -18,8 +18,9 @@ def gradvac_weights(
 ) -> tuple[Tensor, Tensor]:
     """Weights of the sum of the turned gradients, and the new targets (equations 3 and 5).
 
-    Where the cosine `phi` of `g_i'` and `g_j` is below its target, `g_i' += omega g_j`, after which it equals the target:
-    `omega = |g_i'| (target sqrt(1 - phi^2) - phi sqrt(1 - target^2)) / (|g_j| sqrt(1 - target^2))`. Then, always, `target = (1 - beta) target + beta phi`.
+    Where the cosine `phi` of `g_i'` and `g_j` is below its target, `g_i' += omega g_j`, after which they are equal:
+    `omega = |g_i'| (target sqrt(1 - phi^2) - phi sqrt(1 - target^2)) / (|g_j| sqrt(1 - target^2))`.
+    Then, always, `target = (1 - beta) target + beta phi`.
 
     Args:
         gramian: T x T, every diagonal entry above 0.
