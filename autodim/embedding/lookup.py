@@ -35,13 +35,16 @@ class GroupLookup:
         factors: list[Tensor] = []
         sources: list[Tensor] = []
         width = len(group.positions)
+        table = group.linear if group.weight is None else group.weight
+        assert table is not None, "a group has vectors, first-order weights, or both"
+        kind = table.dtype
         for k, slot in enumerate(group.multi, start=group.one_hot):
             bag = batch.bags[slot.name]
             lengths = bag.offsets.diff()
             bag_of = torch.repeat_interleave(
                 torch.arange(self.batch, device=lengths.device), lengths, output_size=bag.values.shape[0]
             )
-            factor = torch.ones_like(bag.values, dtype=torch.float32) if bag.weights is None else bag.weights
+            factor = torch.ones_like(bag.values, dtype=kind) if bag.weights is None else bag.weights.to(kind)
             if slot.pooling == "mean":
                 factor = factor / lengths.clamp(min=1).index_select(0, bag_of)
             rows.append(bag.values + group.bases[k])
@@ -56,7 +59,7 @@ class GroupLookup:
             base = torch.arange(self.batch, device=ids.device)[:, None] * width
             one_hot = (base + torch.arange(group.one_hot, device=ids.device)).flatten()
             self.source = torch.cat([one_hot, *sources])
-            self.factors = torch.cat([torch.ones_like(one_hot, dtype=torch.float32), *factors])
+            self.factors = torch.cat([torch.ones_like(one_hot, dtype=kind), *factors])
         self.vectors = None if group.weight is None else self._read(group.weight, learn)  # B x S_g x w
         self.linear = None if group.linear is None else self._read(group.linear, learn)  # B x S_g x 1
         self._unique: UniqueRows | None = None

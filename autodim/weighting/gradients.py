@@ -50,8 +50,8 @@ class GradientWeighting:
     solved steps that had nothing to solve).
 
     Cost: T backward passes in a step with a solution, one otherwise (`representation`: always one, and T through the
-    towers). Per task the gradients at the batch's unique rows are kept; no tensor of T x tables exists. On CUDA one wait
-    for the T x T numbers a solution.
+    towers). Per task the gradients at the batch's unique rows are kept; no tensor of T x tables exists. On CUDA one
+    wait for the T x T numbers a solution.
     """
 
     def __init__(

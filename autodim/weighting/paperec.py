@@ -106,10 +106,13 @@ class PAPERec:
         places = [i for i, target in enumerate(targets) if id(target) in self.own]
         common = [i for i in range(len(targets)) if i not in set(places)]
         out: Gradients = [None] * len(targets)
-        plain = torch.autograd.grad(losses.sum(), [targets[i] for i in places], retain_graph=True, allow_unused=True)
-        shared = torch.autograd.grad(logits, [targets[i] for i in common], weighted, allow_unused=True)
-        for i, gradient in (*zip(places, plain, strict=True), *zip(common, shared, strict=True)):
-            out[i] = gradient
+        if places:  # a second pass may ask at the leaves alone
+            own = [targets[i] for i in places]
+            for i, one in zip(places, _grad_or_none(losses.sum(), own, None, retain=True), strict=True):
+                out[i] = one
+        if common:
+            for i, one in zip(common, _grad_or_none(logits, [targets[i] for i in common], weighted), strict=True):
+                out[i] = one
         return out
 
     def _learn(self, losses: Tensor, outputs: Sequence[Tensor], present: Tensor, lookup: Lookup) -> None:
@@ -159,6 +162,10 @@ class PAPERec:
         self.adam = SmallAdam(torch.zeros_like(adam["value"]), self.adam.lr)
         self.adam.load_state(adam)
         self.meter.load_state(below(tensors, "meter/"))
+
+
+def _grad_or_none(output: Tensor, inputs: Sequence[Tensor], at: Tensor | None, retain: bool = False) -> Gradients:
+    return list(torch.autograd.grad(output, list(inputs), at, retain_graph=retain, allow_unused=True))
 
 
 def _grad(loss: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
