@@ -1,7 +1,7 @@
 """A Criteo-shaped log: 39 slots, 13 of them small (bucketed numbers), 26 with Zipf-distributed ids, about 1.0 M ids.
 
 A folder of arrays is what all workers read: `ids.npy` (N x S int32), `numeric.npy` (N x n float32), `labels.npy`
-(N x 1 float32) and `about.json` (rows per slot). Torch-free.
+(N x T float32) and `about.json` (rows per slot). Torch-free.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def sizes() -> tuple[int, ...]:
     return SMALL + ZIPF
 
 
-def criteo_shaped(rows: int, seed: int = 0) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Ids N x 39 (1 .. rows - 1 by falling frequency) and labels N x 1 of 0 and 1 (a quarter are 1).
+def criteo_shaped(rows: int, seed: int = 0, tasks: int = 1) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Ids N x 39 (1 .. rows - 1 by falling frequency) and labels N x T of 0 and 1 (a quarter are 1).
 
     Cost: about 1 s for a million rows.
     """
     generator = np.random.default_rng(seed)
     columns = [zipf(rows, size, generator) for size in sizes()]
-    labels = (generator.random((rows, 1)) < 0.25).astype(np.float32)
+    labels = (generator.random((rows, tasks)) < 0.25).astype(np.float32)
     return np.stack(columns, axis=1), labels
 
 

@@ -12,6 +12,7 @@ from autodim.dimension.api import allocate
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 
 MODELS = ("fm", "deepfm", "dnn", "dcnv2")
+WEIGHTINGS = ("uniform", "uncertainty", "dwa", "gradnorm", "pcgrad", "gradvac", "mgda", "pe_ltr")
 OPTIMIZERS = ("adagrad", "rowwise_adagrad", "lazy_adam")
 HIDDEN = (400, 400, 400)
 
@@ -28,6 +29,7 @@ class Variant:
         optimizer: of the tables; a peer has its own default.
         bf16: the dense part in bfloat16.
         scale: the tables have this many times the rows, and the batches the very same number of unique rows.
+        tasks: T, labels of the synthetic log. weighting: of their losses; `NAME/k` finds the weights every k steps.
     """
 
     system: str
@@ -39,12 +41,15 @@ class Variant:
     optimizer: str = "rowwise_adagrad"
     bf16: bool = False
     scale: int = 1
+    tasks: int = 1
+    weighting: str = "uniform"
 
     @property
     def name(self) -> str:
         """What the table's first column says."""
         cut = "" if self.share == 1 else f" at {self.share:.4g} {self.unit}"
-        return f"{self.model} {self.width}{cut}" + (f", rows x {self.scale}" if self.scale > 1 else "")
+        many = f", {self.tasks} tasks {self.weighting}" if self.tasks > 1 else ""
+        return f"{self.model} {self.width}{cut}" + (f", rows x {self.scale}" if self.scale > 1 else "") + many
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -19,7 +19,7 @@ from torch import nn
 from autodim.bench.machine import synchronize
 from autodim.bench.peers.protocol import reset_peak, serve, status
 from autodim.bench.variants import HIDDEN, Variant, layout_of, widths_of
-from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TableOptimizerConfig
+from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TableOptimizerConfig, WeightingConfig
 from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns, EncodedLog
@@ -30,7 +30,8 @@ from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
 from autodim.training.loop import predict
 from autodim.training.network import Network
-from autodim.training.step import Step
+from autodim.training.step import Step, Weighting
+from autodim.weighting.build import build_weighting
 
 PARTS = ("data", "lookup", "dense", "rows", "update")
 
@@ -72,15 +73,21 @@ class Measured:
         self.widths = widths_of(layout)
         self.network = self._network(variant, layout, columns.numeric.shape[1], columns.labels.shape[1])
         missing = bool(torch.isnan(columns.labels).any())
-        self.step = Step(self.network, self._optimizers(self.network), missing=missing, bf16=variant.bf16)
         self.order = Order(len(columns), variant.batch, seed=0)
+        self.step = Step(
+            self.network,
+            self._optimizers(self.network),
+            self._weighting(self.network, columns.labels.shape[1]),
+            missing=missing,
+            bf16=variant.bf16,
+        )
         # only whole batches, so that samples = steps x batch
         self.whole = max(1, len(columns) // variant.batch)
         self.position = 0
 
     def warm_up(self) -> None:
         """A step of the same kind on a tiny table, so that code and the libraries' own buffers are not counted."""
-        tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0})
+        tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0, "tasks": 1})
         slots, tables = (Slot("a", "a"), Slot("b", "b")), (Table("a", 8), Table("b", 8))
         network = self._network(tiny, uniform_layout(slots, tables, 4), 0, 1)
         step = Step(network, self._optimizers(network), bf16=tiny.bf16)
@@ -98,6 +105,12 @@ class Measured:
             build_table_optimizer(rule, network.tables.table_parameters()),
             build_dense_optimizer(DenseOptimizerConfig(), network.dense_parameters()),
         ]
+
+    def _weighting(self, network: Network, tasks: int) -> Weighting | None:
+        name, _, every = self.variant.weighting.partition("/")
+        config = WeightingConfig(name=name, every=int(every or 1))
+        steps = self.order.steps_per_epoch
+        return build_weighting(config, network, [f"task {t}" for t in range(tasks)], steps_per_epoch=steps)
 
     def facts(self) -> dict[str, Any]:
         unique = self.network.tables.lookup(self._batch()).groups

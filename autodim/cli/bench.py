@@ -28,6 +28,10 @@ def bench(
     ] = "rowwise_adagrad",
     bf16: Annotated[bool, typer.Option("--bf16", help="also with the dense part in bfloat16")] = False,
     scales: Annotated[str, typer.Option("--scales", help="tables with so many times the rows, same unique rows")] = "1",
+    tasks: Annotated[int, typer.Option("--tasks", help="labels of the synthetic log")] = 1,
+    weightings: Annotated[
+        str, typer.Option("--weightings", help="with several tasks: uniform,pcgrad,mgda/10 (every 10 steps), ...")
+    ] = "uniform",
     device: Annotated[str, typer.Option("--device", help="cpu or cuda")] = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", help="default: all cores")] = None,
     rows: Annotated[int, typer.Option("--rows", help="of the synthetic log")] = 400_000,
@@ -41,13 +45,15 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure training and inference speed, memory, and the share of what this machine can do."""
-    from autodim.bench.variants import MODELS, OPTIMIZERS, Variant
+    from autodim.bench.variants import MODELS, OPTIMIZERS, WEIGHTINGS, Variant
 
     names = _choices("--models", models, MODELS)
     rules = _choices("--optimizers", optimizers, OPTIMIZERS)
     sizes = _numbers("--widths", widths, int), _numbers("--batches", batches, int), _numbers("--scales", scales, int)
     cuts = _numbers("--shares", shares, float)
     _choices("--unit", unit, ("params", "dims"))
+    _positive("--tasks", tasks)
+    mixtures = _weightings(weightings, WEIGHTINGS, tasks, run)
     _choices("--device", device, ("cpu", "cuda"))
     _positive("--rows", rows)
     _positive("--repeats", repeats)
@@ -55,7 +61,10 @@ def bench(
     variants: list[Variant] = []
     for model, width, batch, scale in itertools.product(names, *sizes):
         for share, rule, low in itertools.product(cuts, rules, (False, True) if bf16 else (False,)):
-            variants.append(Variant("autodim", model, width, batch, share, unit, rule, low, scale))
+            variants += [
+                Variant("autodim", model, width, batch, share, unit, rule, low, scale, tasks, mixture)
+                for mixture in mixtures
+            ]
         if peers:
             from autodim.bench.peers import PEERS
 
@@ -108,7 +117,7 @@ def _measure(
     count = torch.get_num_threads()
     rates = measure(torch_device)
     with tempfile.TemporaryDirectory(prefix="autodim-bench-log-") as folder:
-        log = _log(run, Path(folder), rows)
+        log = _log(run, Path(folder), rows, max(v.tasks for v in variants))
         settings = Settings(log, device, count, repeats, seconds, peers)
         tell = (lambda text: None) if quiet else (lambda text: typer.echo(text, err=True))
         results = measure_all(variants, settings, tell)
@@ -122,7 +131,7 @@ def _measure(
     }
 
 
-def _log(run: Path | None, folder: Path, rows: int) -> dict[str, str]:
+def _log(run: Path | None, folder: Path, rows: int, tasks: int) -> dict[str, str]:
     if run is not None:
         from autodim.stages.predict import open_run
 
@@ -131,7 +140,7 @@ def _log(run: Path | None, folder: Path, rows: int) -> dict[str, str]:
 
     from autodim.bench import synthetic
 
-    ids, labels = synthetic.criteo_shaped(rows)
+    ids, labels = synthetic.criteo_shaped(rows, tasks=tasks)
     synthetic.write_arrays(folder, ids, np.zeros((rows, 0), np.float32), labels, synthetic.sizes())
     return {"kind": "arrays", "path": str(folder)}
 
@@ -156,6 +165,23 @@ def _choices(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
     if not names:
         raise ConfigError(f"{flag}: found nothing, expected some of {', '.join(known)}")
     return names
+
+
+def _weightings(text: str, known: tuple[str, ...], tasks: int, run: Path | None) -> list[str]:
+    """`NAME` or `NAME/k`; several tasks are those of the synthetic log."""
+    from autodim.errors import ConfigError
+
+    words = [w.strip() for w in text.split(",") if w.strip()]
+    names = _choices("--weightings", ",".join(w.partition("/")[0] for w in words), known)
+    if names != ["uniform"] and tasks == 1:
+        raise ConfigError(f"--weightings: found {text!r} with one task; expected --tasks 2 or more beside it")
+    if tasks > 1 and run is not None:
+        raise ConfigError("--tasks: has no effect on a run's own log; expected it without a run")
+    for word in words:
+        name, slash, every = word.partition("/")
+        if slash and (not every.isdigit() or int(every) < 1 or name not in ("pcgrad", "gradvac", "mgda", "pe_ltr")):
+            raise ConfigError(f"--weightings: found {word!r}, expected steps after a weighting by gradients: pcgrad/10")
+    return words
 
 
 def _numbers(flag: str, text: str, kind: type) -> list[Any]:

@@ -75,7 +75,9 @@ def test_gradvac_without_targets_is_pcgrad(tasks, seed):
         return
     found = {tuple(round(w, 9) for w in gradvac_weights(k, zeros, 0, torch.Generator().manual_seed(s))[0].tolist())
              for s in range(60)}  # fmt: skip
-    other = {tuple(round(w, 9) for w in pcgrad_weights(k, torch.Generator().manual_seed(s)).tolist()) for s in range(60)}
+    other = {
+        tuple(round(w, 9) for w in pcgrad_weights(k, torch.Generator().manual_seed(s)).tolist()) for s in range(60)
+    }
     assert found == other and len(found) > 1  # each order that the one may draw, the other may
 
 
