@@ -128,7 +128,7 @@ class GradientWeighting:
         shared = [targets[i] for i in common]
         # without a wait for the device a task that is absent can be left out here; its gradients would be zeros
         absent = [t for t, v in enumerate(losses.tolist()) if v == 0] if losses.device.type == "cpu" else []
-        order = [t for t in range(len(self.tasks)) if t not in absent]
+        order = [t for t in range(len(self.tasks)) if t not in absent] or [0]
         out: Gradients = [None] * len(targets)
         by_task: list[Gradients] = [[None] * len(shared) for _ in self.tasks]
         for t in order:
@@ -139,6 +139,8 @@ class GradientWeighting:
             by_task[t] = rows_of(list(found[: len(shared)]), lookup)
             for i, one in zip(places, found[len(shared) :], strict=True):
                 out[i] = one
+        for i in mine:  # as in any other step, an absent task's own parameters have a gradient of zero
+            out[i] = torch.zeros_like(targets[i]) if out[i] is None else out[i]
         start = len(lookup.leaves) if self.mode == "trunk" else 0
         self._solve(gramian([every[start:] for every in by_task]))
         weights = self.weights.tolist()

@@ -132,7 +132,7 @@ class PAPERec:
     def _to(self, device: torch.device, size: int) -> None:
         if not len(self.adam.value):
             self.adam = SmallAdam(torch.zeros(size, len(self.tasks), device=device), self.adam.lr)
-        if self.floors.device != device:
+        if self.adam.value.device != device or self.floors.device != device:
             state = {k: v.to(device) for k, v in self.adam.state().items()}
             self.adam = SmallAdam(torch.zeros_like(state["value"]), self.adam.lr)
             self.adam.load_state(state)
