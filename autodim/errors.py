@@ -41,6 +41,12 @@ class TrainingError(AutodimError):
     exit_code = 6
 
 
+class NoSafeCut(AutodimError):
+    """A budget by quality that no cut keeps; an answer, and not a fault."""
+
+    exit_code = 7
+
+
 def nearest(word: str, known: list[str]) -> str | None:
     """The entry of `known` that `word` most likely meant, or None."""
     import difflib

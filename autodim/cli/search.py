@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, estimate size and time, do nothing")]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(
+        "--max-loss-increase", help="budget by quality: the smallest model whose log loss rises at most so much"
+    ),
+]
+MaxAuc = Annotated[
+    float | None,
+    typer.Option("--max-auc-drop", help="budget by quality: the smallest model whose AUC falls at most so much"),
+]
 Widths = Annotated[Path | None, typer.Option("--widths", help="a widths file to use instead of the run's own")]
 
 
@@ -21,11 +31,13 @@ def search(
     config: ConfigArgument,
     overrides: Overrides = None,
     dry_run: DryRun = False,
+    max_loss_increase: MaxLoss = None,
+    max_auc_drop: MaxAuc = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue."""
-    settings = read_config(config, overrides)
+    settings = read_config(config, with_quality(overrides, max_loss_increase, max_auc_drop))
     if dry_run:
         from autodim.stages.plan import plan, plan_lines
 
@@ -68,6 +80,8 @@ def print_run(folder: Path, as_json: bool) -> None:
     console.print(widths_table(data.slots, data.budget.unit))
     console.print(results_table(data.results))
     print_truth(run)
+    for note in data.notes if data.budget.quality else ():
+        typer.echo(note)
     if not any(r.role == "baseline" for r in data.results):
         typer.echo(f"no baseline was run beside it: `autodim compare {folder}` judges the widths", err=True)
     typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)
@@ -100,9 +114,22 @@ def pretrain(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet =
     _stages(config, overrides, quiet, ("pretrain",))
 
 
-def prune(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def prune(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    max_loss_increase: MaxLoss = None,
+    max_auc_drop: MaxAuc = None,
+    quiet: Quiet = False,
+) -> None:
     """Score every dimension, allocate the budget, cut."""
-    _stages(config, overrides, quiet, ("prune",))
+    _stages(config, with_quality(overrides, max_loss_increase, max_auc_drop), quiet, ("prune",))
+
+
+def with_quality(overrides: list[str] | None, loss: float | None, auc: float | None) -> list[str]:
+    """The overrides with those that the flags of a budget by quality stand for."""
+    flags = {"max_loss_increase": loss, "max_auc_drop": auc}
+    found = [f"prune.budget.{name}={value}" for name, value in flags.items() if value is not None]
+    return [*(overrides or ()), *found]
 
 
 def retrain(config: ConfigArgument, overrides: Overrides = None, widths: Widths = None, quiet: Quiet = False) -> None:

@@ -106,6 +106,36 @@ def _precision(config: Config) -> Iterator[Problem]:
         )
 
 
+def _quality(config: Config) -> Iterator[Problem]:
+    prune, mode = config.prune, config.retrain.mode
+    if not prune.budget.by_quality:
+        for name in ("confidence", "confirm", "measure"):
+            if given(prune.quality, name):
+                why = "a budget that is no quality (prune.budget.max_loss_increase or max_auc_drop)"
+                yield idle(("prune", "quality", name), why, ("prune", "budget"))
+        return
+    if prune.quality.confirm == 0:
+        yield Problem(
+            ("prune", "quality", "confirm"),
+            "prune.quality.confirm: found 0, expected some rows to judge on; .5 is usual",
+        )
+    if prune.strategy == "manual":
+        yield Problem(
+            ("prune", "strategy"),
+            "prune.strategy: found manual, whose widths are given: nothing is left to find for a budget by quality",
+        )
+    if prune.quality.measure == "retrained" and mode == "none":
+        yield Problem(
+            ("prune", "quality", "measure"), "prune.quality.measure: found retrained, but retrain.mode: none; say cut"
+        )
+    if prune.strategy == "uniform" and (prune.quality.measure == "cut" or mode == "none"):
+        yield Problem(
+            ("prune", "strategy"),
+            "prune.strategy: found uniform, which cannot be cut from the trained model: a budget by quality has to be "
+            "measured on the retrained one; set retrain.mode: cold, or take spectral_uniform",
+        )
+
+
 def _limits(config: Config) -> Iterator[Problem]:
     prune, width = config.prune, config.model.width
     known = {slot.name: slot for slot in config.data.slots}
@@ -168,5 +198,6 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     *check_optimizer.CHECKS,
     *check_weighting.CHECKS,
     _prune,
+    _quality,
     _limits,
 )

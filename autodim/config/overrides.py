@@ -17,7 +17,13 @@ from autodim.config.yaml_text import KeyPath, is_clean, parse
 from autodim.errors import ConfigError
 
 OVERRIDE = "override"
-EXCLUSIVE: tuple[tuple[KeyPath, KeyPath], ...] = ((("prune", "budget", "share"), ("prune", "budget", "amount")),)
+_BUDGET = tuple(("prune", "budget", kind) for kind in ("share", "amount", "max_loss_increase", "max_auc_drop"))
+EXCLUSIVE: tuple[tuple[KeyPath, KeyPath], ...] = tuple(
+    (one, other)
+    for i, one in enumerate(_BUDGET)
+    for other in _BUDGET[i + 1 :]
+    if (one, other) != _BUDGET[2:]  # both may be asked for
+)
 
 
 def split(text: str) -> tuple[KeyPath, Any]:

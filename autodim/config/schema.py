@@ -21,7 +21,7 @@ from autodim.config.sections.optimizer import (
     ScheduleConfig,
     TableOptimizerConfig,
 )
-from autodim.config.sections.prune import BudgetConfig, PruneConfig, SlotLimits
+from autodim.config.sections.prune import BudgetConfig, PruneConfig, QualityConfig, SlotLimits
 from autodim.config.sections.train import RetrainConfig, TrainConfig
 from autodim.config.sections.weighting import WeightingConfig
 
@@ -36,6 +36,7 @@ __all__ = [
     "OptimizerConfig",
     "PerturbConfig",
     "PruneConfig",
+    "QualityConfig",
     "RetrainConfig",
     "ScheduleConfig",
     "Section",

@@ -69,8 +69,20 @@ def parse_budget(text: str) -> BudgetConfig:
         raise ConfigError(f"budget {text!r} is out of range: {expected}; {_EXAMPLES}") from None
 
 
+def quality_words(budget: BudgetConfig) -> str:
+    """`AUC at most 0.0005 below the uncut model's`, for a budget by quality."""
+    limits = []
+    if budget.max_auc_drop is not None:
+        limits.append(f"AUC at most {budget.max_auc_drop:g} below the uncut model's")
+    if budget.max_loss_increase is not None:
+        limits.append(f"log loss at most {budget.max_loss_increase:g} above the uncut model's")
+    return " and ".join(limits)
+
+
 def resolve(budget: BudgetConfig | str, cost: CostModel, uniform: Layout) -> Budget:
     """The amount that a budget means for a model; a share is floored, so that it is never exceeded.
+
+    A budget by quality is the uniform model's spend here: the most that it may come to.
 
     Args:
         budget: a config section or a text for `parse_budget`.
@@ -86,7 +98,8 @@ def resolve(budget: BudgetConfig | str, cost: CostModel, uniform: Layout) -> Bud
     total = cost.reference(uniform)
     if config.amount is not None:
         return Budget(config.amount, config.unit, f"{config.amount} {config.unit}", total)
-    assert config.share is not None  # BudgetConfig has exactly one of the two
+    if config.share is None:  # by quality: anything up to the uniform model may be the answer
+        return Budget(total, config.unit, quality_words(config), total)
     # str() and not the float itself: 0.29 of 100 is 29, though the nearest double is a little less than 0.29.
     share = Fraction(str(config.share))
     return Budget(floor(share * total), config.unit, f"{float(share * 100):.6g}% {config.unit}", total)

@@ -31,12 +31,14 @@ STATE_WORDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class BudgetRow:
-    """The budget in its unit: what was asked, what is spent, what the uniform model spends."""
+    """The budget in its unit: what was asked, what is spent, what the uniform model spends; `quality`: in words what
+    was asked where it was a quality and not an amount."""
 
     unit: Unit
     asked: float
     spent: float
     uniform: float
+    quality: str = ""
 
 
 @dataclass(frozen=True)

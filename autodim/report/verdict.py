@@ -45,7 +45,10 @@ def verdict(data: ReportData) -> Verdict:
     else:
         sentences.append("The cut model has not been evaluated yet.")
     sentences.append(
-        f"Asked for at most {numbers.amount(budget.asked, budget.unit)} {_unit(budget.unit)}, "
+        f"Asked for {budget.quality}: the smallest found that keeps it spends "
+        f"{numbers.amount(budget.spent, budget.unit)} {_unit(budget.unit)}."
+        if budget.quality
+        else f"Asked for at most {numbers.amount(budget.asked, budget.unit)} {_unit(budget.unit)}, "
         f"spent {numbers.amount(budget.spent, budget.unit)}."
     )
     empty = [s.name for s in data.slots if s.width == 0]

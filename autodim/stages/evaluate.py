@@ -8,16 +8,20 @@ from typing import Any
 import torch
 
 from autodim import artifact
+from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import CostModel, Layout
 from autodim.optim.costs import state_numbers
+from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions, round_tables, served_bytes
 from autodim.stages.session import Session
+from autodim.training.bounds import Allowed, lost
 from autodim.training.loop import evaluate as evaluate_network
+from autodim.training.loop import predict
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
@@ -32,6 +36,7 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             "retrain": run_result(run, "retrain"),
             "pretrain": run.done("pretrain") is not None and run_result(run, "pretrain"),
             "prune": run.done("prune") is not None and run_result(run, "prune"),
+            **inputs_of(log),
         }
     )
     if run.up_to_date("evaluate", inputs):
@@ -45,11 +50,13 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
         if allocation.served_rounded:
             models.append(_measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation))
-        results = {
+        results: dict[str, Any] = {
             "labels": list(log.labels),
             "rows": {p: len(log.part(p)) for p in ("valid", "test")},
             "models": models,
         }
+        if run.config.prune.budget.by_quality and same_widths(run):
+            results["quality"] = confirm(run, log, session)
         artifact.write_json(folder / "results.json", results)
     for row in models:
         test = row["test"][0]
@@ -57,8 +64,38 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             f"evaluate: {row['name']:<10} test AUC {_show(test['auc'])}  logloss {_show(test['logloss'])}  "
             f"{row['params']:,} embedding parameters"
         )
+    if "quality" in results:
+        session.progress.line(f"evaluate: {results['quality']['words']}")
     run.write_metrics()
     return results
+
+
+def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
+    """A budget by quality on the test part, once: what the model that is handed over loses, and whether it is inside.
+
+    Returns:
+        `lost` per task, `inside`, and `words` for a person.
+    """
+    columns, device = log.part("test"), session.device
+    labels = columns.labels.to(device)
+    stages = [run.need("retrain"), run.need("pretrain")]
+    small, uncut = (predict(load_network(s / "model", device)[0], columns, device) for s in stages)
+    found, limits = lost(small, uncut, labels), allowed(run.config)
+    inside = limits.inside(found)
+    verdict = "inside the limit" if inside else "NOT inside the limit with this confidence: give it more rows, or room"
+    words = (
+        f"confirmed once on {len(columns):,} test rows: {limits.words(found)} "
+        f"({limits.confidence:.4g} one-sided): {verdict}"
+    )
+    if not inside:
+        words = words.replace("confirmed", "measured", 1)
+    return {"lost": [one.to_json() for one in found], "inside": inside, "words": words}
+
+
+def allowed(config: Config) -> Allowed:
+    """The limits that a budget by quality sets."""
+    budget = config.prune.budget
+    return Allowed(budget.max_auc_drop, budget.max_loss_increase, config.prune.quality.confidence)
 
 
 def same_widths(run: Run) -> bool:

@@ -17,6 +17,7 @@ from autodim.stages.evaluate import sizes
 from autodim.stages.prepare import check_parts, encode_with_progress
 from autodim.stages.pretrain import build_log_network, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
+from autodim.stages.quality import measured
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
@@ -56,6 +57,8 @@ def plan(config: Config) -> dict[str, Any]:
         network = build_log_network(config.model, layout, log, 0)
         dense = sum(p.numel() for p in network.model.parameters())
         epochs = config.pretrain.epochs + (0 if config.retrain.mode == "none" else config.retrain.epochs)
+        by_retraining = config.prune.budget.by_quality and measured(config) == "retrained"
+        tries = 6 * config.retrain.epochs if by_retraining else 0
         return {
             "run": config.run,
             "device": str(device),
@@ -66,9 +69,10 @@ def plan(config: Config) -> dict[str, Any]:
             "dense_params": dense,
             "bytes_with_optimizer_state": size["train_bytes"] + dense * 4 * 3,
             "budget": {"unit": budget.unit, "amount": budget.amount},
+            "quality": budget.asked if config.prune.budget.by_quality else None,
             "prepare_seconds": round(seconds, 1),
             "samples_per_second": round(rate),
-            "seconds_at_most": round(seconds + epochs * rows["train"] / rate * 1.1 + 5),
+            "seconds_at_most": round(seconds + (epochs + tries) * rows["train"] / rate * 1.1 + 5),
         }
 
 
@@ -101,7 +105,8 @@ def plan_lines(found: dict[str, Any]) -> list[str]:
         f"slots, ids         {found['slots']}, {found['ids']:,}",
         f"embedding params   {found['embedding_params']:,} at the uniform width; dense {found['dense_params']:,}",
         f"memory             {found['bytes_with_optimizer_state'] / 2**20:,.1f} MiB with optimizer state",
-        f"budget             {budget['amount']:,} {budget['unit']}",
+        f"budget             {budget['amount']:,} {budget['unit']}"
+        + (f" at most: the fewest with {found['quality']}" if found["quality"] else ""),
         f"time               at most {minutes:,.1f} min ({found['samples_per_second']:,} samples/s measured; early "
         "stopping usually ends sooner)",
     ]

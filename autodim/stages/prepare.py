@@ -12,6 +12,7 @@ from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
 from autodim.data.manifest import source_hash
 from autodim.errors import DataError
+from autodim.stages.holdout import held_out
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 
@@ -24,6 +25,9 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
     Args:
         frame: rows given as a DataFrame instead of `data.path`.
 
+    Returns:
+        The log; with a budget by quality some validation rows are set apart in it (`autodim.stages.holdout`).
+
     Raises:
         DataError: the log is not as it was described (file, line, column and what to do).
     """
@@ -33,7 +37,7 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         session.progress.line("prepare: up to date")
         log = open_log(run)
         check_parts(log)
-        return log
+        return held_out(log, run.config)
     with run.working("prepare", inputs) as folder, artifact.fresh_directory(folder / "log") as temporary:
         encode_with_progress(data, temporary, session, frame)
     log = open_log(run)
@@ -45,7 +49,7 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         f"{accounted.rejected:,} rejected; train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}; "
         f"{len(log.slots)} slots, {sum(t.rows for t in log.tables):,} ids"
     )
-    return log
+    return held_out(log, run.config)
 
 
 def check_parts(log: EncodedLog) -> None:

@@ -14,6 +14,7 @@ from autodim.embedding.layout import Layout, uniform_layout
 from autodim.embedding.tables import Tables
 from autodim.errors import DataError
 from autodim.optim.build import Rules, build_rules
+from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -41,6 +42,7 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
             "model": config.model.model_dump(mode="json"),
             "pretrain": config.pretrain.model_dump(mode="json"),
             "seed": config.seed,
+            **inputs_of(log),
         }
     )
     if run.up_to_date("pretrain", inputs):

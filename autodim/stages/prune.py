@@ -27,6 +27,7 @@ from autodim.optim.costs import state_numbers
 from autodim.stages.cut import cut_network
 from autodim.stages.evidence import EVIDENCE, with_evidence
 from autodim.stages.evidence.question import Question
+from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.refit import refit
@@ -44,24 +45,33 @@ UNTRAINED = ("uniform", "uniform_int8", "random", "frequency_tiers", "power_rule
 def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     """Write RUN/prune: widths.yaml, the scores, and the cut model (where the strategy cuts one).
 
+    A budget by quality is found first (`autodim.stages.quality`), then cut like any other.
+
     Raises:
         BudgetError: no allocation meets the budget and the limits.
+        NoSafeCut: a budget by quality that no cut keeps.
     """
+    from autodim.stages.quality import find  # which prunes at budgets of its own
+
     config = run.config
     settings = config.prune
     widths = widths_text(settings.widths)
     source = run_result(run, "pretrain")
     inputs = artifact.digest(
         {"pretrain": source, "prune": settings.model_dump(mode="json"), "seed": config.seed, "widths": widths}
+        | ({"retrain": config.retrain.model_dump(mode="json")} if settings.budget.by_quality else {})
+        | inputs_of(log)
     )
     if run.up_to_date("prune", inputs):
         session.progress.line("prune: up to date")
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+    found = find(run, log, session) if settings.budget.by_quality else None
     with run.working("prune", inputs) as folder:
         network, about = load_network(run.need("pretrain") / "model", session.device)
         statistics, means = cached_score(run, network, log, session)
         problem = problem_of(config, log, source)
-        budget = resolve(settings.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
+        asked = settings.budget if found is None else found.budget
+        budget = resolve(asked, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         strategy = STRATEGIES[settings.strategy]
         question = Question(run, network, log, session, problem, budget, statistics, means)
         statistics = with_evidence(settings.strategy, question)
@@ -75,6 +85,10 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
             extra = {"cut_from": source}
             save_network(folder / "model", cut, config.model, about["numeric"], about["labels"], extra)
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
+        if found is not None:
+            artifact.write_json(folder / "quality.json", found.record)
+    if found is not None:
+        found.adopt(run)
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
     session.progress.line(
         f"prune: {allocation.strategy} spent {allocation.spent:,} of {allocation.asked:,} {allocation.unit} "
@@ -195,6 +209,7 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
             "on": settings.on,
             "rows": settings.rows,
             "curvature": settings.curvature,
+            **inputs_of(log),
         }
     )[:16]
     folder = run.stage("pretrain") / f"scores-{key}"

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 from autodim import artifact
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.budget import quality_words
 from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit
 from autodim.report.html import render
 from autodim.report.slots import slot_rows
+from autodim.stages.evaluate import same_widths
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions
 
@@ -32,7 +34,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
     return ReportData(
         title=run.folder.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        budget=BudgetRow(cast(Unit, allocation.unit), allocation.asked, allocation.spent, allocation.uniform),
+        budget=budget_row(run, allocation),
         slots=slot_rows(allocation, config.model.width),
         results=(*result_rows(run, results), *(baselines or saved_baselines(run))),
         curves={name: curve(run, name) for name in ("pretrain", "retrain") if curve(run, name)},
@@ -48,8 +50,34 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         },
         settings=(run.folder / "config.yaml").read_text(),
         environment=artifact.read_json(run.folder / "environment.json"),
-        notes=tuple(allocation.notes),
+        notes=(*quality_notes(run, results), *allocation.notes),
         commands=next_commands(run),
+    )
+
+
+def budget_row(run: Run, allocation: Allocation) -> BudgetRow:
+    """The budget; where it is by quality, in the words that it was asked in."""
+    words = quality_words(run.config.prune.budget) if by_quality(run) else ""
+    return BudgetRow(cast(Unit, allocation.unit), allocation.asked, allocation.spent, allocation.uniform, words)
+
+
+def by_quality(run: Run) -> bool:
+    """Whether the widths were found by a budget of quality (and not given by hand)."""
+    return run.config.prune.budget.by_quality and (run.stage("prune") / "quality.json").is_file() and same_widths(run)
+
+
+def quality_notes(run: Run, results: dict[str, Any]) -> tuple[str, ...]:
+    """What a budget by quality came to, on the rows that only judged and on test."""
+    if not by_quality(run):
+        return ()
+    found = artifact.read_json(run.stage("prune") / "quality.json")
+    measured = {"cut": "the cut without a retrain", "retrained": "the retrained model"}[found["measured"]]
+    return (
+        f"The budget was found by measuring {measured}: {found['asked']}, with {found['confidence']:.4g} confidence "
+        f"(one-sided, paired), on {found['rows']['confirm']:,} validation rows that neither stopped a training nor "
+        f"were scored. {sum(one['confirmed'] is not None for one in found['tries'])} budgets were tested on them, from "
+        "large to small.",
+        *([results["quality"]["words"].capitalize() + "."] if "quality" in results else []),
     )
 
 

@@ -9,6 +9,7 @@ from autodim.config.schema import ModelConfig
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
+from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
 from autodim.stages.prune import cost_model, cut_for
@@ -44,6 +45,7 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
             "model": config.model.model_dump(mode="json"),
             "retrain": config.retrain.model_dump(mode="json"),
             "seed": config.seed,
+            **inputs_of(log),
         }
     )
     if run.up_to_date("retrain", inputs):

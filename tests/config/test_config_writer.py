@@ -60,7 +60,8 @@ def test_other_yaml_readers_read_the_same_texts() -> None:
 def test_every_setting_is_written() -> None:
     written = yaml.safe_load(to_yaml(load_config(RAW).config))
     assert list(written) == list(Config.model_fields)
-    assert written["prune"]["budget"] == {"unit": "params", "share": 0.25, "amount": None}
+    quality = {"max_loss_increase": None, "max_auc_drop": None}
+    assert written["prune"]["budget"] == {"unit": "params", "share": 0.25, "amount": None, **quality}
     assert "data:\n  path: x.csv\n" in to_yaml(load_config(RAW).config)
     assert "  - {name: user, kind: categorical" in to_yaml(load_config(RAW).config)
 

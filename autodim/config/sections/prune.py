@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from autodim.config.sections.base import NonNegative, Positive, Section, Share
+from autodim.config.sections.base import Fraction, NonNegative, Positive, Section, Share
 from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchConfig
 
 TIERS = (1, 4, 8, 16, 32, 64)  # frequency_tiers without a ladder
 
 
 class BudgetConfig(Section):
-    """What may be spent on embeddings: exactly one of `share` and `amount`."""
+    """What may be spent on embeddings: exactly one of `share` and `amount`, or what quality may be lost."""
 
     unit: Literal["params", "bytes", "serving_bytes", "dims"] = Field(
         "params",
@@ -21,12 +21,41 @@ class BudgetConfig(Section):
     )
     share: Share | None = Field(None, description="of what the uniform model spends")
     amount: Positive | None = Field(None, description="absolute, in the unit")
+    max_loss_increase: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="by quality: the smallest model whose log loss is at most this much (nats) above the uncut's"
+    )
+    max_auc_drop: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        None, description="by quality: the smallest model whose AUC is at most this much below the uncut's"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> BudgetConfig:
-        if (self.share is None) == (self.amount is None):
-            raise ValueError("give exactly one of `share` (0..1 of the uniform model) and `amount` (in the unit)")
+        if (self.share is not None) + (self.amount is not None) + self.by_quality != 1:
+            raise ValueError(
+                "give exactly one of `share` (0..1 of the uniform model) and `amount` (in the unit), or what may be "
+                "lost: `max_loss_increase`, `max_auc_drop` or both"
+            )
         return self
+
+    @property
+    def by_quality(self) -> bool:
+        """Whether the budget is what may be lost, and the amount is to be found by measuring."""
+        return self.max_loss_increase is not None or self.max_auc_drop is not None
+
+
+class QualityConfig(Section):
+    """How a budget by quality is measured."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.95, description="of the one-sided bound on what is lost (paired)"
+    )
+    confirm: Fraction = Field(
+        0.5, description="share of the validation rows that only judge: no early stopping, no scoring on them"
+    )
+    measure: Literal["auto", "cut", "retrained"] = Field(
+        "auto", description="which model has to keep the quality: the cut, or the one that is retrained from it; auto: "
+        "the one that is handed over",
+    )  # fmt: skip
 
 
 class SlotLimits(Section):
@@ -65,6 +94,7 @@ class PruneConfig(Section):
         None, description="paper: every choice that SSEDS leaves open as the paper reads (dims, raw global ranking)"
     )
     budget: BudgetConfig = BudgetConfig(share=0.25)
+    quality: QualityConfig = QualityConfig()
     on: Literal["valid", "train"] = Field("valid", description="rows that are scored; held out by default")
     rows: Positive | None = Field(None, description="score at most this many rows; default: all")
     rank: Literal["ratio", "score"] = Field("ratio", description="score per cost (knapsack), or the raw score")

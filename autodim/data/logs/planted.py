@@ -2,16 +2,16 @@
 
 Letters: S slots, n_i ids of slot i, r_i its true width, z_i the latent vector (r_i numbers) of a row's id.
 
-Slots have 3 .. 100,000 ids (log-spaced), drawn by Zipf's law (exponent 1.05), and true widths from {0, 1, 2, 4, 8, 16}
-(at most D and n_i - 1). Two slots at least have the largest width, one at least has 0: pure noise, which should get no
-dimension. With s(row) the signal,
+Slots have 3 .. 100,000 ids (log-spaced; `ids` sets the largest), drawn by Zipf's law (exponent 1.05), and true widths
+from {0, 1, 2, 4, 8, 16} (at most D and n_i - 1). Two slots at least have the largest width, one at least has 0: pure
+noise, which should get no dimension. With s(row) the signal,
 
     s = c_lin sum_i a_i . z_i + c_pair sum_{i<j} w_i w_j z_i^T B_ij z_j,     P(label = 1) = sigmoid(k s + noise)
 
 z are standard normal, then whitened under the ids' law, so even a slot of three ids has exactly r_i equal dimensions;
 B_ij are fixed random r_i x r_j matrices whose min(r_i, r_j) singular values are 1; the w_i solve
 w_i^2 sum_j w_j^2 min(r_i, r_j) = const r_i, so that every true dimension carries the same signal. The linear part has
-a tenth of the variance. k is solved so that the Bayes AUC is .80.
+a tenth of the variance. k is solved so that the Bayes AUC is .80 (`auc` sets another).
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ import pyarrow.parquet as pq
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
 from autodim.errors import ConfigError, did_you_mean
 
-OPTIONS: dict[str, int | float] = {"rows": 200_000, "slots": 12, "width": 16, "seed": 0, "noise": 0.5}
+OPTIONS: dict[str, int | float] = {
+    "rows": 200_000, "slots": 12, "width": 16, "seed": 0, "noise": 0.5, "ids": 100_000, "auc": 0.80,
+}  # fmt: skip
 WIDTHS = (0, 1, 2, 4, 8, 16)
 ZIPF = 1.05
 LINEAR = 0.1  # share of the signal's variance
-BAYES_AUC = 0.80
 CALIBRATION = 1 << 18  # rows that the scale is solved on
 
 
 def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
     """Draw the log into `folder/planted.parquet`, the truth into `folder/truth.json`, and describe it.
 
-    `data.options`: rows (200,000), slots (12), width D (16), seed (0), noise (.5, its deviation in the logit).
+    `data.options`: rows (200,000), slots (12), width D (16), seed (0), noise (.5, its deviation in the logit), ids of
+    the largest slot (100,000), auc of the best possible score (.80).
     A config that has a path already is described only.
 
     Raises:
@@ -60,7 +62,9 @@ def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
     )
 
 
-def draw(rows: int, slots: int, width: int, seed: int, noise: float) -> tuple[pa.Table, dict]:
+def draw(
+    rows: int, slots: int, width: int, seed: int, noise: float, ids: int = 100_000, auc: float = 0.80
+) -> tuple[pa.Table, dict]:
     """The log and its truth.
 
     Returns:
@@ -69,21 +73,29 @@ def draw(rows: int, slots: int, width: int, seed: int, noise: float) -> tuple[pa
     Cost: S^2 / 2 products of r_i x r_j a row: 200,000 rows x 12 slots in about 2 s.
     """
     rng = np.random.default_rng(seed)
-    sizes = np.unique(np.round(np.geomspace(3, 100_000, slots)).astype(int))
+    sizes = np.unique(np.round(np.geomspace(3, ids, slots)).astype(int))
     widths = _widths(sizes, width, rng)
     laws = [_zipf(n) for n in sizes]
-    ids = np.stack([np.searchsorted(np.cumsum(law)[:-1], rng.random(rows)) for law in laws], axis=1)
+    drawn = np.stack([np.searchsorted(np.cumsum(law)[:-1], rng.random(rows)) for law in laws], axis=1)
     latents = [_latents(law, r, rng) for law, r in zip(laws, widths, strict=True)]
-    signal = _signal(ids, latents, widths, rng)
-    scale = _calibrated(signal[:CALIBRATION], noise)
+    signal = _signal(drawn, latents, widths, rng)
+    scale = _calibrated(signal[:CALIBRATION], noise, auc)
     logits = scale * signal + noise * rng.standard_normal(rows)
     clicks = (rng.random(rows) < _sigmoid(logits)).astype(np.int8)
     names = [_name(i) for i in range(slots)]
-    texts = [rng.permutation(n)[ids[:, i]] for i, n in enumerate(sizes)]  # a name must not tell the frequency
+    texts = [rng.permutation(n)[drawn[:, i]] for i, n in enumerate(sizes)]  # a name must not tell the frequency
     table = pa.table({**{name: pa.array(t) for name, t in zip(names, texts, strict=True)}, "click": pa.array(clicks)})
     truth = {
         "bayes_auc": bayes_auc(signal, scale, noise),
-        "options": {"rows": rows, "slots": slots, "width": width, "seed": seed, "noise": noise},
+        "options": {
+            "rows": rows,
+            "slots": slots,
+            "width": width,
+            "seed": seed,
+            "noise": noise,
+            "ids": ids,
+            "auc": auc,
+        },
         "scale": scale,
         "positive_rate": float(clicks.mean()),
         "slots": {name: {"ids": int(n), "width": int(r)} for name, n, r in zip(names, sizes, widths, strict=True)},
@@ -109,12 +121,15 @@ def _options(data: DataConfig) -> dict:
         if name not in OPTIONS:
             raise ConfigError(f"data.options.{name}: the planted log has no such option{did_you_mean(name, known)}")
     found = {**OPTIONS, **data.options}
-    limits = {"rows": (100, 10**9), "slots": (3, 100), "width": (1, 1024), "seed": (0, 2**63), "noise": (0, 100)}
+    limits: dict[str, tuple[float, float]] = {
+        "rows": (100, 10**9), "slots": (3, 100), "width": (1, 1024), "seed": (0, 2**63), "noise": (0, 100),
+        "ids": (20, 10**8), "auc": (0.5, 0.999),
+    }  # fmt: skip
     for name, (low, high) in limits.items():
         value = found[name]
-        whole = name == "noise" or (isinstance(value, int) and not isinstance(value, bool))
+        whole = name in ("noise", "auc") or (isinstance(value, int) and not isinstance(value, bool))
         if isinstance(value, str) or not whole or not low <= value <= high:
-            kind = "a number" if name == "noise" else "a whole number"
+            kind = "a number" if name in ("noise", "auc") else "a whole number"
             raise ConfigError(f"data.options.{name} is {value!r}, but must be {kind} from {low} to {high}")
     return found
 
@@ -178,12 +193,12 @@ def _balanced(widths: np.ndarray) -> np.ndarray:
     return np.sqrt(squares)
 
 
-def _calibrated(signal: np.ndarray, noise: float) -> float:
-    """The scale at which the Bayes AUC is BAYES_AUC (or the largest tried, where the noise forbids it)."""
+def _calibrated(signal: np.ndarray, noise: float, auc: float) -> float:
+    """The scale at which the Bayes AUC is `auc` (or the largest tried, where the noise forbids it)."""
     low, high = 0.0, 64.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if bayes_auc(signal, middle, noise) < BAYES_AUC else (low, middle)
+        low, high = (middle, high) if bayes_auc(signal, middle, noise) < auc else (low, middle)
     return (low + high) / 2
 
 

@@ -1,0 +1,112 @@
+"""How much worse one model is than another on the same rows, with a one-sided bound.
+
+The same rows score both models, so the noise of the labels cancels: AUCs are compared by DeLong et al. 1988 for two
+correlated curves (`metrics.auc_difference`), log losses by Student's t on the differences of the rows' losses.
+
+Letters: N rows, T tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodim.training.metrics import auc_difference
+from autodim.training.student import quantile
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a model loses against a reference on one task; positive is worse.
+
+    Attributes:
+        auc: AUC of the reference less its own.
+        auc_error: standard error of it (DeLong, paired).
+        loss: log loss of its own less the reference's, nats.
+        loss_error: standard error of it (paired).
+        rows: rows with a label.
+    """
+
+    auc: float
+    auc_error: float
+    loss: float
+    loss_error: float
+    rows: int
+
+    def auc_bound(self, confidence: float) -> float:
+        """Upper end of the one-sided interval of `auc`; NaN where a class has fewer than two rows."""
+        return self.auc + quantile(confidence, math.inf) * self.auc_error
+
+    def loss_bound(self, confidence: float) -> float:
+        """Upper end of the one-sided interval of `loss`; NaN with fewer than two rows."""
+        return self.loss + quantile(confidence, max(self.rows - 1, 1)) * self.loss_error
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; NaN becomes null."""
+        return {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in asdict(self).items()}
+
+
+def lost(logits: Tensor, reference: Tensor, labels: Tensor) -> list[Lost]:
+    """What is lost on each task.
+
+    Args:
+        logits: N x T. reference: N x T, of the model to compare with. labels: N x T of 0, 1 and NaN (no label).
+
+    Cost: six sorts a task.
+    """
+    found = []
+    for task in range(labels.shape[1]):
+        known = ~labels[:, task].isnan()
+        own, base, label = (x[known, task] for x in (logits, reference, labels))
+        drop, error = auc_difference(base, own, label)
+        paired = _losses(own, label) - _losses(base, label)
+        rows = int(known.sum())
+        loss = float(paired.mean()) if rows else math.nan
+        spread = float(paired.std()) / math.sqrt(rows) if rows > 1 else math.nan
+        found.append(Lost(drop, error, loss, spread, rows))
+    return found
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be lost, on every task: either limit may be None."""
+
+    auc: float | None
+    loss: float | None
+    confidence: float
+
+    def inside(self, found: Sequence[Lost]) -> bool:
+        """Whether the upper bound of every task is inside every limit.
+
+        All have to hold, so each is tested at the full level and nothing is corrected (intersection-union test).
+        """
+        return all(
+            (self.auc is None or one.auc_bound(self.confidence) <= self.auc)
+            and (self.loss is None or one.loss_bound(self.confidence) <= self.loss)
+            for one in found
+        )
+
+    def words(self, found: Sequence[Lost]) -> str:
+        """`AUC lost .0003, at most .0004`: the worst task under each limit, with its bound."""
+        parts = []
+        if self.auc is not None:
+            worst = max(found, key=lambda one: one.auc_bound(self.confidence))
+            parts.append(f"AUC lost {worst.auc:.5f}, at most {worst.auc_bound(self.confidence):.5f}")
+        if self.loss is not None:
+            worst = max(found, key=lambda one: one.loss_bound(self.confidence))
+            parts.append(f"log loss risen {worst.loss:.6f}, at most {worst.loss_bound(self.confidence):.6f}")
+        return "; ".join(parts)
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.double(), labels.double(), reduction="none")
+
+
+def half_width(error: float, level: float = 0.95) -> float:
+    """Half of a two-sided interval of a normal estimate with this standard error."""
+    return quantile((1 + level) / 2, math.inf) * error
