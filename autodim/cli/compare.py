@@ -91,6 +91,22 @@ def read_shares(text: str) -> list[float]:
     return list(dict.fromkeys(shares))
 
 
+def read_modes(text: str) -> list[str]:
+    """Ways of retraining from `none,warm`.
+
+    Raises:
+        ConfigError: none, or one that is not known.
+    """
+    known = ["none", "warm", "warm_cold_first", "cold", "distill"]
+    modes = [m.strip() for m in text.split(",") if m.strip()]
+    if not modes:
+        raise ConfigError(f"--modes: found {text!r}, expected names separated by commas; known: {', '.join(known)}")
+    for mode in modes:
+        if mode not in known:
+            raise ConfigError(f"--modes: found {mode!r}{did_you_mean(mode, known)}")
+    return list(dict.fromkeys(modes))
+
+
 def read_seeds(text: str) -> list[int]:
     """Whole numbers from `0,1,2`.
 

@@ -128,10 +128,10 @@ def _quality(config: Config) -> Iterator[Problem]:
         yield Problem(
             ("prune", "quality", "measure"), "prune.quality.measure: found retrained, but retrain.mode: none; say cut"
         )
-    if prune.strategy == "uniform" and (prune.quality.measure == "cut" or mode == "none"):
+    if prune.strategy in ("uniform", "uniform_int8") and (prune.quality.measure == "cut" or mode == "none"):
         yield Problem(
             ("prune", "strategy"),
-            "prune.strategy: found uniform, which cannot be cut from the trained model: a budget by quality has to be "
+            f"prune.strategy: found {prune.strategy}, which cannot be cut from the trained model: a budget by quality has to be "
             "measured on the retrained one; set retrain.mode: cold, or take spectral_uniform",
         )
 

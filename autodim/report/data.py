@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from autodim.report.sweep import SweepData
+
 State = Literal["projected", "whole", "native", "dropped", "mean"]
 Role = Literal["uncut", "cut", "retrained", "served", "baseline"]
 Unit = Literal["params", "bytes", "serving_bytes", "dims"]
@@ -141,6 +143,7 @@ class ReportData:
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
+    sweep: SweepData | None = None
 
     def result(self, role: Role) -> ResultRow | None:
         """The first result with this role."""

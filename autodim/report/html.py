@@ -30,6 +30,7 @@ def render(data: ReportData) -> str:
         "map": Markup(pictures.dimension_map(data.slots)),
         "dots": Markup(charts.dot_plot(data.results)) if _baselines(data) else "",
         "curves": [Markup(c) for c in _curves(data)],
+        "sweep": [Markup(c) for c in data.sweep.charts if c] if data.sweep else [],
     }
     stability = stability_words(data.stability) if data.stability else None
     unit = data.budget.unit
@@ -103,6 +104,7 @@ def _parts(data: ReportData, drawn: dict[str, Any], stable: bool) -> list[tuple[
         ("widths", "Widths", True),
         ("budget", "Budget", bool(drawn["budget"])),
         ("quality", "Quality", True),
+        ("sweep", "Budgets", bool(drawn["sweep"])),
         ("map", "Dimensions", bool(drawn["map"])),
         ("stability", "Stability", stable),
         ("training", "Training", bool(drawn["curves"])),

@@ -14,10 +14,13 @@ from autodim.dimension.factor import Factors
 from autodim.dimension.strategies import STRATEGIES
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.cut import cut_network
+from autodim.stages.evidence import with_evidence
+from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
-from autodim.stages.prune import cached_score, problem_of, table_factors
+from autodim.stages.prune import cached_score, finish_cut, problem_of, table_factors
 from autodim.stages.run import Run
+from autodim.stages.serve import round_tables
 from autodim.stages.session import Session
 from autodim.training.loop import predict
 from autodim.training.network import Network
@@ -25,7 +28,7 @@ from autodim.training.network import Network
 
 @dataclass(frozen=True)
 class CutModel:
-    """A cut: the network, its allocation, and the factors of its spectral tables."""
+    """A cut: the network as it is served (tables rounded), its allocation, and the factors of its spectral tables."""
 
     network: Network
     allocation: Allocation
@@ -51,15 +54,20 @@ class Cutter:
         config = with_budget(self.run.config, strategy, budget)
         problem = problem_of(config, self.log, run_result(self.run, "pretrain"))
         uniform = uniform_layout(self.log.slots, self.log.tables, config.model.width)
-        allocation = STRATEGIES[strategy](problem, resolve(budget, problem.cost, uniform), self.statistics)
+        amount = resolve(budget, problem.cost, uniform)
+        run = Run(self.run.folder, config, self.run.shared)
+        question = Question(run, self.network, self.log, self.session, problem, amount, self.statistics, self.means)
+        allocation = STRATEGIES[strategy](problem, amount, with_evidence(strategy, question))
         factors = table_factors(config, allocation, self.statistics)
         layout = allocation.layout(self.log.slots, self.log.tables)
         network = cut_network(self.network, allocation, layout, self.means, self.counts, factors)
+        finish_cut(config, allocation, network, self.network, self.log, self.session)
+        round_tables(network, allocation)
         return CutModel(network, allocation, factors)
 
     def uniform_spend(self) -> int:
         """What the pretrained model spends, in the config's unit."""
-        return problem_of(self.run.config, self.log, "").cost.total(self.network.tables.layout)
+        return problem_of(self.run.config, self.log, "").cost.reference(self.network.tables.layout)
 
     def logits(self, network: Network, columns: Columns) -> Tensor:
         """N x T, on the session's device."""

@@ -13,8 +13,10 @@ from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, Resu
 from autodim.report.html import render
 from autodim.report.slots import slot_rows
 from autodim.stages.evaluate import same_widths
+from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions
+from autodim.stages.sweep_files import read_sweep
 
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
 
@@ -52,6 +54,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         environment=artifact.read_json(run.folder / "environment.json"),
         notes=(*quality_notes(run, results), *allocation.notes),
         commands=next_commands(run),
+        sweep=read_sweep(run.folder / "sweep", run_result(run, "pretrain")) if run.done("pretrain") else None,
     )
 
 

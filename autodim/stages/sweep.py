@@ -1,14 +1,16 @@
-"""sweep: the whole curve of quality over budgets from one pretrained model and one scoring pass, without a retrain.
+"""sweep: the whole curve of quality over budgets from one pretrained model and one scoring pass, without a retrain or
+with several kinds of it.
 
-RUN/sweep/sweep.json, sweep.csv, sweep.md   one row per strategy and budget
+RUN/sweep/sweep.json, sweep.csv, sweep.md    one row per strategy, way of retraining and budget; the knees
+RUN/sweep/sweep.html                         the figure; RUN/report.html shows it too
+RUN/sweep/cost.json                          the seconds that it took
+RUN/sweep/STRATEGY-SHARE-MODE/               one retrained point; run again, it is not trained again
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,174 +18,163 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.budget import resolve
 from autodim.dimension.factor import Factors
 from autodim.dimension.moments import Moments
-from autodim.dimension.statistics import Statistics
-from autodim.dimension.strategies import STRATEGIES
-from autodim.embedding.layout import uniform_layout
 from autodim.errors import BudgetError, ConfigError
-from autodim.stages.cut import cut_network, entry_cut
-from autodim.stages.evidence import EVIDENCE, with_evidence
-from autodim.stages.evidence.question import Question
+from autodim.stages.cells import cell
+from autodim.stages.cut import entry_cut
+from autodim.stages.cutter import Cutter
+from autodim.stages.evidence import EVIDENCE
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
-from autodim.stages.prune import cached_score, finish_cut, problem_of, table_factors
+from autodim.stages.prune import prune
+from autodim.stages.report import write_report
+from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
-from autodim.stages.serve import round_tables
 from autodim.stages.session import Session
+from autodim.stages.sweep_cost import Cost, time_pass_and_epoch
+from autodim.stages.sweep_files import SweepRow, write_sweep
+from autodim.training.bounds import half_width, lost
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
-from autodim.training.loop import predict
-from autodim.training.metrics import Metrics, auc_difference, evaluate_logits
+from autodim.training.metrics import Metrics, evaluate_logits
 from autodim.training.network import Network
 from autodim.training.progress import Progress
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """One cut, measured without a retrain.
-
-    Attributes:
-        strategy: its name; `uncut` for the pretrained model.
-        share: of the uniform model's spend that was allowed.
-        asked: that in the budget's unit.
-        spent: in the budget's unit.
-        auc: on the measured part, of the first task.
-        logloss: on the measured part, mean of the tasks, nats.
-        auc_change: against the uncut model.
-        auc_half: half width of its 95 % interval (DeLong, paired).
-        predicted: change of the loss that the statistics predict: summed over tasks, cross-slot terms ignored.
-        measured: change of the loss on the measured part, summed over tasks.
-        widths: per slot.
-        infeasible: why there are no figures; empty where there are.
-    """
-
-    strategy: str
-    share: float
-    asked: int = 0
-    spent: int = 0
-    auc: float | None = None
-    logloss: float | None = None
-    auc_change: float | None = None
-    auc_half: float | None = None
-    predicted: float | None = None
-    measured: float | None = None
-    widths: dict[str, int] | None = None
-    infeasible: str = ""
-
-
 def sweep(
-    config: Config, strategies: Sequence[str], shares: Sequence[float], progress: Progress, part: str = "test"
+    config: Config,
+    strategies: Sequence[str],
+    shares: Sequence[float],
+    progress: Progress,
+    part: str = "test",
+    *,
+    modes: Sequence[str] = ("none",),
+    cost: bool = False,
 ) -> list[SweepRow]:
     """Cut the pretrained model at every budget and measure each cut.
 
     Args:
         config: the resolved config; stages that are not finished are run (prepare, pretrain, the scoring pass).
-        strategies: names; `uniform` is not among them, since it needs a training of its own.
+        strategies: names; `uniform` needs a training of its own, so only with modes that train.
         shares: budgets as shares of what the uniform model spends, in the config's unit.
         part: rows to measure on: `test` or `valid`.
+        modes: ways of retraining, each a curve of its own.
+        cost: also time a scoring pass over a tenth of the log and one training epoch, beside the cuts.
 
     Returns:
-        The uncut model, then strategies in their order with budgets descending; also in RUN/sweep.
+        The uncut model, then strategies in their order, their modes, and budgets descending; also in RUN/sweep.
 
     Raises:
         ConfigError: a strategy that cannot cut a pretrained model, or a share out of range.
 
-    Cost: one evaluation a point.
+    Cost: one evaluation a point; a retrain a point where a mode trains.
     """
-    for name in strategies:
-        if name in ("uniform", "uniform_int8", "manual"):
-            raise ConfigError(
-                f"--strategies: {name} cannot be swept without training; use spectral_uniform, or `autodim compare`"
-            )
-    for share in shares:
-        if not 0 < share <= 1:
-            raise ConfigError(f"--shares: found {share:g}, expected above 0 and at most 1")
-    run = Run(Path(config.run), config)
+    check(strategies, shares, modes)
+    run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)
         write_config(run)
         log = prepare(run, session)
         pretrain(run, log, session)
         stop.check()
-        network, _ = load_network(run.stage("pretrain") / "model", session.device)
-        statistics, means = cached_score(run, network, log, session)
-        measure = Measure(run, log, session, network, statistics, means, log.part(part))
+        measure = Measure(Cutter(run, log, session), log.part(part))
         rows = [measure.uncut()]
-        points = [(name, share) for name in strategies for share in sorted(set(shares), reverse=True)]
+        points = [(n, m, s) for n in strategies for m in modes for s in sorted(set(shares), reverse=True)]
         progress.start("sweep", len(points), unit="cuts")
-        for done, (name, share) in enumerate(points, start=1):
-            rows.append(measure.cut(name, share))
+        for done, (name, mode, share) in enumerate(points, start=1):
+            rows.append(measure.cut(name, share) if mode == "none" else measure.retrained(name, share, mode))
             if name in EVIDENCE:  # its measurements have had a progress of their own
                 progress.start("sweep", len(points), unit="cuts", done=done)
             progress.update(done)
             stop.check()
-    write_sweep(run.folder / "sweep", rows, part)
+        if cost:
+            time_pass_and_epoch(measure.cost, measure.network, log, config, session)
+        artifact.write_json(run.folder / "sweep" / "cost.json", measure.cost.to_json())
+        write_sweep(run.folder / "sweep", rows, part, run_result(run, "pretrain"))
+        if run.done("evaluate") is not None and (run.folder / "report.html").is_file():
+            write_report(run)
     return rows
 
 
-class Measure:
-    """One pretrained model and its statistics, against which cuts are measured."""
+def check(strategies: Sequence[str], shares: Sequence[float], modes: Sequence[str]) -> None:
+    """Raises ConfigError for what cannot be swept."""
+    for name in strategies:
+        if name == "manual" or (name in ("uniform", "uniform_int8") and "none" in modes):
+            raise ConfigError(
+                f"--strategies: {name} cannot be swept without training; use spectral_uniform, or `autodim compare`"
+            )
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ConfigError(f"--shares: found {share:g}, expected above 0 and at most 1")
 
-    def __init__(
-        self,
-        run: Run,
-        log: EncodedLog,
-        session: Session,
-        network: Network,
-        statistics: Statistics,
-        means: Mapping[str, Tensor],
-        columns: Columns,
-    ):
-        self.run, self.log, self.session, self.network = run, log, session, network
-        self.statistics, self.means, self.columns = statistics, means, columns
-        self.counts = {t.name: log.counts(t.name) for t in log.tables}
-        self.labels = columns.labels.to(session.device)
-        self.scores = predict(network, columns, session.device)
+
+class Measure:
+    """One pretrained model, against which cuts are measured on some rows."""
+
+    def __init__(self, cutter: Cutter, columns: Columns):
+        self.cutter, self.columns, self.network = cutter, columns, cutter.network
+        self.run, self.log, self.session = cutter.run, cutter.log, cutter.session
+        self.labels = columns.labels.to(self.session.device)
+        self.scores = cutter.logits(self.network, columns)
         self.base = evaluate_logits(self.scores, self.labels)
+        self.cost = Cost(rows=len(columns))
 
     def uncut(self) -> SweepRow:
         """The pretrained model's own row."""
-        spent = problem_of(self.run.config, self.log, "").cost.reference(self.network.tables.layout)
-        return SweepRow("uncut", 1.0, spent, spent, self.base[0].auc, _mean_loss(self.base))
+        spent = self.cutter.uniform_spend()
+        return SweepRow("uncut", 1.0, spent, spent, self.base[0].auc, _mean_loss(self.base), uniform=spent)
 
     def cut(self, strategy: str, share: float) -> SweepRow:
         """Allocate, cut in memory, evaluate."""
-        settings = self.run.config.prune
-        budget_config = BudgetConfig(unit=settings.budget.unit, share=share)
-        settings = settings.model_copy(update={"strategy": strategy, "budget": budget_config, "preset": None})
-        config = self.run.config.model_copy(update={"prune": settings})
-        problem = problem_of(config, self.log, run_result(self.run, "pretrain"))
-        uniform = uniform_layout(self.log.slots, self.log.tables, config.model.width)
-        budget = resolve(config.prune.budget, problem.cost, uniform)
+        began = time.perf_counter()
         try:
-            question = Question(
-                Run(self.run.folder, config, self.run.shared),
-                self.network,
-                self.log,
-                self.session,
-                problem,
-                budget,
-                self.statistics,
-                self.means,
-            )
-            allocation = STRATEGIES[strategy](problem, budget, with_evidence(strategy, question))
+            made = self.cutter.cut(strategy, BudgetConfig(unit=self.run.config.prune.budget.unit, share=share))
         except BudgetError as refused:
-            return SweepRow(strategy, share, budget.amount, infeasible=str(refused))
-        factors = table_factors(config, allocation, self.statistics)
-        layout = allocation.layout(self.log.slots, self.log.tables)
-        small = cut_network(self.network, allocation, layout, self.means, self.counts, factors)
-        finish_cut(config, allocation, small, self.network, self.log, self.session)
-        round_tables(small, allocation)
-        scores = predict(small, self.columns, self.session.device)
+            return self._infeasible(strategy, share, "none", refused)
+        cut = time.perf_counter()
+        row = self._row(made.network, made.allocation, strategy, share, "none", made.factors)
+        self.cost.cuts += 1
+        self.cost.cut_seconds += cut - began
+        self.cost.evaluate_seconds += time.perf_counter() - cut
+        return row
+
+    def retrained(self, strategy: str, share: float, mode: str) -> SweepRow:
+        """Prune and retrain in a folder of the sweep, unless that is done; evaluate."""
+        point = cell(self.run, self.run.folder / "sweep" / f"{strategy}-{share:g}-{mode}", strategy, share, mode)
+        try:
+            allocation = prune(point, self.log, self.session)
+        except BudgetError as refused:
+            return self._infeasible(strategy, share, mode, refused)
+        retrain(point, self.log, self.session)
+        network, _ = load_network(point.stage("retrain") / "model", self.session.device)
+        return self._row(network, allocation, strategy, share, mode, None)
+
+    def _infeasible(self, strategy: str, share: float, mode: str, why: BudgetError) -> SweepRow:
+        uniform = self.cutter.uniform_spend()
+        return SweepRow(strategy, share, int(share * uniform), infeasible=str(why), mode=mode, uniform=uniform)
+
+    def _row(
+        self,
+        network: Network,
+        allocation: Allocation,
+        strategy: str,
+        share: float,
+        mode: str,
+        factors: Mapping[str, Factors] | None,
+    ) -> SweepRow:
+        scores = self.cutter.logits(network, self.columns)
         found = evaluate_logits(scores, self.labels)
-        known = ~self.labels[:, 0].isnan()
-        change, error = auc_difference(scores[known, 0], self.scores[known, 0], self.labels[known, 0])
+        against = lost(scores, self.scores, self.labels)
+        predicted = None
+        if factors is not None:
+            moments = self.cutter.statistics.extra["spectral"]
+            cutter = self.cutter
+            predicted = predicted_change(self.network, allocation, moments, cutter.means, cutter.counts, factors)
         return SweepRow(
             strategy,
             share,
@@ -191,13 +182,14 @@ class Measure:
             allocation.spent,
             auc=found[0].auc,
             logloss=_mean_loss(found),
-            auc_change=change,
-            auc_half=1.96 * error,
-            predicted=predicted_change(
-                self.network, allocation, self.statistics.extra["spectral"], self.means, self.counts, factors
-            ),
+            auc_change=0.0 - against[0].auc,
+            auc_half=half_width(against[0].auc_error),
+            predicted=predicted,
             measured=sum(m.logloss - b.logloss for m, b in zip(found, self.base, strict=True)),
             widths=allocation.widths,
+            mode=mode,
+            loss_half=half_width(sum(one.loss_error for one in against)),
+            uniform=allocation.uniform,
         )
 
 
@@ -222,51 +214,6 @@ def predicted_change(
                 constant = matrix[0] * 0 if bias is None else bias.double().cpu().numpy()
                 total += moments[slot].change(matrix, constant)
     return total
-
-
-def write_sweep(folder: Path, rows: Sequence[SweepRow], part: str) -> None:
-    """Save FOLDER/sweep.json, .csv and .md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    artifact.write_json(folder / "sweep.json", {"part": part, "rows": [asdict(r) for r in rows]})
-    text = io.StringIO()
-    names = [n for n in asdict(rows[0]) if n not in ("widths", "infeasible")]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([["" if v is None else v for v in (getattr(r, n) for n in names)] for r in rows])
-    artifact.write_text(folder / "sweep.csv", text.getvalue())
-    artifact.write_text(folder / "sweep.md", sweep_markdown(rows))
-
-
-HEADS = ("strategy", "share", "spent", "AUC", "change", "95 % +-", "logloss", "predicted", "measured")
-
-
-def sweep_cells(rows: Sequence[SweepRow]) -> list[list[str]]:
-    """The rows as text, in the order of HEADS."""
-
-    def show(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
-
-    return [
-        [
-            r.strategy,
-            f"{r.share:.4g}",
-            "infeasible" if r.infeasible else f"{r.spent:,}",
-            show(r.auc, ".4f"),
-            show(r.auc_change, "+.4f"),
-            show(r.auc_half, ".4f"),
-            show(r.logloss, ".4f"),
-            show(r.predicted, "+.4f"),
-            show(r.measured, "+.4f"),
-        ]
-        for r in rows
-    ]
-
-
-def sweep_markdown(rows: Sequence[SweepRow]) -> str:
-    """A Markdown table of the sweep."""
-    lines = [f"| {' | '.join(HEADS)} |", "|---|" + "---:|" * (len(HEADS) - 1)]
-    lines += [f"| {' | '.join(cells)} |" for cells in sweep_cells(rows)]
-    return "\n".join(lines) + "\n"
 
 
 def _mean_loss(found: Sequence[Metrics]) -> float:

@@ -15,6 +15,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
+from autodim.stages.holdout import inputs_of
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.network import Network
@@ -48,7 +49,7 @@ class Question:
     def rows_key(self) -> dict[str, Any]:
         """What evaluations on the scored rows depend on."""
         settings = self.run.config.prune
-        return {"model": self.problem.source, "on": settings.on, "rows": settings.rows}
+        return {"model": self.problem.source, "on": settings.on, "rows": settings.rows, **inputs_of(self.log)}
 
     def budget_key(self) -> dict[str, Any]:
         """What a search at the budget depends on besides."""
