@@ -14,6 +14,8 @@ from rich.text import Text
 from autodim.report import numbers, svg
 from autodim.report.compare import COLUMNS, ComparisonRow, comparison_cells
 from autodim.report.data import ReportData, ResultRow, SlotRow
+from autodim.report.differences import COLUMNS as DIFFERENCES
+from autodim.report.differences import Difference, difference_cells
 from autodim.report.rows import results_rows
 
 _STYLE = {"projected": "blue", "whole": "green", "native": "cyan", "dropped": "red", "mean": "magenta"}
@@ -113,3 +115,13 @@ def _bar(width: int, whole: int, style: str) -> Text:
     filled = round(_BAR * width / whole) if whole else 0
     filled = max(filled, 1) if width else 0
     return Text("█" * filled, style=style) + Text("·" * (_BAR - filled), style="dim")
+
+
+def differences_table(found: Sequence[Difference]) -> Table:
+    """Differences to a reference with their intervals, and whether they are larger than noise."""
+    table = Table(box=None, title=f"differences to {found[0].reference}" if found else "", title_justify="left")
+    for i, name in enumerate(DIFFERENCES):
+        table.add_column(name, justify="left" if i in (0, len(DIFFERENCES) - 1) else "right")
+    for one in found:
+        table.add_row(*(Text(svg.clean(cell)) for cell in difference_cells(one, ascii=True)))
+    return table

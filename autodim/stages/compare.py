@@ -2,8 +2,9 @@
 
 FOLDER/data/                      encoded once
 FOLDER/seed-K/pretrain/           trained once a seed
-FOLDER/seed-K/STRATEGY-SHARE/     one cell: prune, retrain, evaluate
-FOLDER/comparison.{json,csv,md}   the table
+FOLDER/seed-K/STRATEGY-SHARE/     one cell: prune, retrain, evaluate (STRATEGY-SHARE-MODE with `modes`)
+FOLDER/comparison.{json,csv,md}   the table, and the differences to a reference with their intervals
+FOLDER/differences.json           those differences, within each seed
 FOLDER/report-SHARE.html          the first strategy's report, beside all others at that budget
 """
 
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from autodim import artifact
-from autodim.config.schema import BudgetConfig, Config
+from autodim.config.schema import Config
 from autodim.dimension.allocation import Allocation
 from autodim.errors import BudgetError
+from autodim.stages.cells import cell as cell_of
 from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
 from autodim.stages.prepare import prepare
@@ -33,11 +35,21 @@ from autodim.training.progress import Progress
 
 @dataclass(frozen=True)
 class Grid:
-    """What is compared: every strategy at every budget share, over seeds."""
+    """What is compared: every strategy at every budget share, over seeds.
+
+    Attributes:
+        modes: ways of retraining (`autodim.stages.cells.MODES`), each a row of its own; None: the config's own.
+    """
 
     strategies: tuple[str, ...]
     shares: tuple[float, ...]
     seeds: tuple[int, ...]
+    modes: tuple[str | None, ...] = (None,)
+
+    @property
+    def cells(self) -> list[tuple[str, str | None]]:
+        """Strategies and modes; the native uniform width has no cut to measure without a training."""
+        return [(s, m) for s in self.strategies for m in self.modes if (s, m) != ("uniform", "none")]
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
     Returns:
         One row per strategy, share and seed, and one per seed for the uncut model: `strategy`, `share`, `seed`,
         `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`,
-        and `truth_spearman` (found against true widths) on a planted log; an infeasible cell has
-        `infeasible` with the reason instead of figures.
+        `mode` where the grid has modes, and `truth_spearman` (found against true widths) on a planted log; an
+        infeasible cell has `infeasible` with the reason instead of figures.
     """
     rows: list[dict[str, Any]] = []
     device = set_up(config.device, config.threads)
@@ -72,13 +84,14 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
             progress.line(f"seed {seed}")
             pretrain(parent, log, session)
             for share in grid.shares:
-                for strategy in grid.strategies:
-                    cell = cell_run(parent, strategy, share)
-                    progress.line(f"seed {seed}: {strategy} at {share:.4g}")
+                for strategy, mode in grid.cells:
+                    cell = cell_run(parent, strategy, share, mode)
+                    progress.line(f"seed {seed}: {strategy} at {share:.4g}" + (f", {mode}" if mode else ""))
                     try:
                         allocation = prune(cell, log, session)
                     except BudgetError as error:
-                        rows.append({"strategy": strategy, "share": share, "seed": seed, "infeasible": str(error)})
+                        key = {"strategy": strategy, **({"mode": mode} if mode else {}), "share": share, "seed": seed}
+                        rows.append({**key, "infeasible": str(error)})
                         continue
                     stop.check()
                     retrain(cell, log, session)
@@ -86,7 +99,7 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
                     results = evaluate(cell, log, session)
                     if not any(r["strategy"] == "uncut" and r["seed"] == seed for r in rows):
                         rows.append(uncut_row(cell, results))
-                    rows.append(cell_row(cell, share, allocation, results))
+                    rows.append(cell_row(cell, share, allocation, results, mode))
                     stop.check()
         artifact.write_json(place.folder / "comparison.json", rows)
     return rows
@@ -101,21 +114,21 @@ def seed_run(base: Run, place: Place, seed: int) -> Run:
     return Run(base.folder / f"seed-{seed}", config, shared)
 
 
-def cell_run(parent: Run, strategy: str, share: float) -> Run:
+def cell_run(parent: Run, strategy: str, share: float, mode: str | None = None) -> Run:
     """The run of one cell; log and pretraining are shared."""
-    budget = BudgetConfig(unit=parent.config.prune.budget.unit, share=share)
-    settings = parent.config.prune.model_copy(update={"strategy": strategy, "budget": budget, "preset": None})
-    config = parent.config.model_copy(update={"prune": settings})
-    shared = {name: parent.stage(name) for name in ("prepare", "pretrain")}
-    return Run(parent.folder / f"{strategy}-{share:g}", config, shared)
+    name = f"{strategy}-{share:g}" + (f"-{mode}" if mode else "")
+    return cell_of(parent, parent.folder / name, strategy, share, mode)
 
 
-def cell_row(run: Run, share: float, allocation: Allocation, results: dict[str, Any]) -> dict[str, Any]:
+def cell_row(
+    run: Run, share: float, allocation: Allocation, results: dict[str, Any], mode: str | None = None
+) -> dict[str, Any]:
     """One finished cell."""
     models = {m["name"]: m for m in results["models"]}
     cut = models["cut"]["test"][0] if "cut" in models else {"auc": None, "logloss": None}
     return {
         "strategy": run.config.prune.strategy,
+        **({"mode": mode} if mode else {}),
         "share": share,
         "asked": allocation.asked,
         "spent": allocation.spent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from autodim import artifact
 from autodim.config.schema import Config
 from autodim.report.compare import ComparisonRow, SeedResult, compare, comparison_csv, comparison_markdown
 from autodim.report.data import ResultRow
+from autodim.report.differences import Difference, difference_markdown
 from autodim.stages.compare import Grid, Place, cell_run, seed_run
 from autodim.stages.report import write_report
 from autodim.stages.run import Run
@@ -25,17 +26,33 @@ def comparisons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[Compari
     tables = []
     for share in shares:
         cells = [r for r in measured if r["share"] == share and r["strategy"] != "uncut"]
-        results = [*uncut, *(_seed_result(r, r["strategy"]) for r in cells)]
+        results = [*uncut, *(_seed_result(r, row_name(r)) for r in cells)]
         tables.append(
             (f"budget {share:.4g} of the uniform model", compare(results, reference="uncut" if uncut else None))
         )
     return tables
 
 
-def write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Save FOLDER/comparison.md and .csv; returns the first."""
+def row_name(row: dict[str, Any]) -> str:
+    """What a cell is called in tables: its strategy, and how it was retrained where that is compared too."""
+    return f"{row['strategy']}, {row['mode']}" if row.get("mode") else str(row["strategy"])
+
+
+def write_tables(
+    folder: Path, rows: Sequence[dict[str, Any]], differences: Mapping[float, Sequence[Difference]] | None = None
+) -> Path:
+    """Save FOLDER/comparison.md and .csv; returns the first.
+
+    Args:
+        differences: per budget share, to the chosen reference.
+    """
     tables = comparisons(rows)
-    text = "\n\n".join(f"### {title}\n\n{comparison_markdown(table)}" for title, table in tables)
+    shares = sorted({r["share"] for r in rows if "infeasible" not in r and r["strategy"] != "uncut"}, reverse=True)
+    parts = []
+    for share, (title, table) in zip(shares, tables, strict=True):
+        told = difference_markdown(differences[share]) if differences and differences.get(share) else ""
+        parts.append(f"### {title}\n\n{comparison_markdown(table)}" + (f"\n{told}" if told else ""))
+    text = "\n\n".join(parts)
     artifact.write_text(folder / "comparison.md", text + truth_table(rows) + "\n")
     artifact.write_text(folder / "comparison.csv", "\n".join(comparison_csv(table) for _, table in tables))
     return folder / "comparison.md"
@@ -51,8 +68,8 @@ def truth_table(rows: Sequence[dict[str, Any]]) -> str:
         "| model | share | mean | per seed |",
         "|---|---:|---:|---|",
     ]
-    for name, share in dict.fromkeys((r["strategy"], r["share"]) for r in known):
-        values = [r["truth_spearman"] for r in known if (r["strategy"], r["share"]) == (name, share)]
+    for name, share in dict.fromkeys((row_name(r), r["share"]) for r in known):
+        values = [r["truth_spearman"] for r in known if (row_name(r), r["share"]) == (name, share)]
         each = ", ".join(f"{v:.2f}" for v in values)
         lines.append(f"| {name} | {share:g} | {sum(values) / len(values):.2f} | {each} |")
     return "\n".join(lines) + "\n"
@@ -66,9 +83,10 @@ def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[
     base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
     written = []
     for share, (_, compared) in zip(sorted(grid.shares, reverse=True), comparisons(rows), strict=False):
-        first = grid.strategies[0]
-        baselines = tuple(baseline(r) for r in compared if r.name not in ("uncut", first))
-        cell = cell_run(seed_run(base, place, grid.seeds[0]), first, share)
+        first, mode = grid.cells[0]
+        name = row_name({"strategy": first, "mode": mode})
+        baselines = tuple(baseline(r) for r in compared if r.name not in ("uncut", name))
+        cell = cell_run(seed_run(base, place, grid.seeds[0]), first, share, mode)
         if cell.done("evaluate") is not None:
             write_config(cell)
             written.append(write_report(cell, baselines, place.folder / f"report-{share:g}.html"))
