@@ -17,7 +17,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "allocate", "factorise", "open_run", "saliency", "search", "spectral"]
+__all__ = [
+    "Factored",
+    "Result",
+    "allocate",
+    "cut_tables",
+    "factorise",
+    "open_run",
+    "saliency",
+    "save_cut",
+    "search",
+    "spectral",
+]
 
 if TYPE_CHECKING:
     from autodim.api import Result, open_run, search
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
     from autodim.dimension.factor import factorise
     from autodim.dimension.saliency import saliency
     from autodim.dimension.spectral import spectral
+    from autodim.own_model import Factored, cut_tables, save_cut
 
 _WHERE = {
     "Result": "autodim.api",
@@ -34,6 +46,9 @@ _WHERE = {
     "allocate": "autodim.dimension.api",
     "spectral": "autodim.dimension.spectral",
     "factorise": "autodim.dimension.factor",
+    "cut_tables": "autodim.own_model",
+    "save_cut": "autodim.own_model",
+    "Factored": "autodim.own_model",
 }
 
 

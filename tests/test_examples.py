@@ -21,6 +21,11 @@ EXPECTED = {
     "04_export_to_torchrec": [r"'embedding_dim': (4|8|12|16),", r"refuse: nothing", r"slot vectors: [0-9.]+e-0[789]"],
     "05_own_training_loop": [r"uniform, 863,944 parameters: .*AUC 0\.[56]", r"true widths, 63,942 .*AUC 0\.[56]"],
     "06_score_new_rows": [r"of [\d,]+ params\)", r"later flights: 0\.[67]", r"without a column: .*'carrier'"],
+    "07_own_checkpoint": [
+        r"widths \{'user': \d, 'item': \d, 'tags': \d\}, [\d,]+ of 14,400",
+        r"written: tables.safetensors, widths.yaml",
+        r"cut, nothing trained: test loss 0\.5[0-6]",
+    ],
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,11 +34,17 @@ def search(
     dry_run: DryRun = False,
     max_loss_increase: MaxLoss = None,
     max_auc_drop: MaxAuc = None,
+    from_weights: Annotated[
+        Path | None, typer.Option("--from-weights", help="a trained model in the place of the pretraining")
+    ] = None,
+    weights_map: Annotated[Path | None, typer.Option("--map", help="YAML: which of its tensors is which table")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue."""
-    settings = read_config(config, with_quality(overrides, max_loss_increase, max_auc_drop))
+    files = {"weights": from_weights, "weights_map": weights_map}
+    taken = [f"pretrain.{key}={json.dumps(str(path.resolve()))}" for key, path in files.items() if path is not None]
+    settings = read_config(config, [*with_quality(overrides, max_loss_increase, max_auc_drop), *taken])
     if dry_run:
         from autodim.stages.plan import plan, plan_lines
 

@@ -71,6 +71,8 @@ def _prune(config: Config) -> Iterator[Problem]:
             ("prune", "thresholds"), "prune.thresholds: expected numbers that do not fall as the rungs get wider"
         )
     yield from _precision(config)
+    if config.pretrain.weights is None and given(config.pretrain, "weights_map"):
+        yield idle(("pretrain", "weights_map"), "no pretrain.weights to map", ("pretrain", "weights"))
     if config.retrain.mode == "none" and given(config.retrain, "distill"):
         yield idle(("retrain", "distill"), "retrain.mode: none, nothing is trained", ("retrain", "mode"))
 

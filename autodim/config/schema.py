@@ -22,7 +22,7 @@ from autodim.config.sections.optimizer import (
     TableOptimizerConfig,
 )
 from autodim.config.sections.prune import BudgetConfig, PruneConfig, QualityConfig, SlotLimits
-from autodim.config.sections.train import RetrainConfig, TrainConfig
+from autodim.config.sections.train import PretrainConfig, RetrainConfig, TrainConfig
 from autodim.config.sections.weighting import WeightingConfig
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "PerturbConfig",
+    "PretrainConfig",
     "PruneConfig",
     "QualityConfig",
     "RetrainConfig",
@@ -59,6 +60,6 @@ class Config(Section):
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")
     data: DataConfig
     model: ModelConfig = ModelConfig()
-    pretrain: TrainConfig = TrainConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     prune: PruneConfig = PruneConfig()
     retrain: RetrainConfig = RetrainConfig()

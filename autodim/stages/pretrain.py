@@ -30,11 +30,13 @@ from autodim.weighting.build import base_rate_losses, build_weighting
 
 
 def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
-    """Train the uniform model into RUN/pretrain/model, early-stopped on validation AUC.
+    """Train the uniform model into RUN/pretrain/model, early-stopped on validation AUC; or take it from a checkpoint.
 
     Raises:
         TrainingError: the loss is not finite. Interrupted: a signal came; run again to continue.
     """
+    from autodim.stages.import_weights import import_network, weights_inputs  # which builds networks as this does
+
     config = run.config
     inputs = artifact.digest(
         {
@@ -43,10 +45,16 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
             "pretrain": config.pretrain.model_dump(mode="json"),
             "seed": config.seed,
             **inputs_of(log),
+            **weights_inputs(config),
         }
     )
     if run.up_to_date("pretrain", inputs):
         session.progress.line("pretrain: up to date")
+        return
+    if config.pretrain.weights is not None:
+        with run.working("pretrain", inputs) as folder:
+            line = import_network(config, log, folder, session)
+        session.progress.line(line)
         return
     with run.working("pretrain", inputs) as folder:
         layout = uniform_layout(log.slots, log.tables, config.model.width)

@@ -26,6 +26,17 @@ class TrainConfig(Section):
     bf16: Literal["auto", "on", "off"] = Field("off", description="dense part in bfloat16; auto: where it is fast")
 
 
+class PretrainConfig(TrainConfig):
+    """Train the uniform model, or take one that was trained elsewhere."""
+
+    weights: str | None = Field(
+        None, description="a checkpoint (.safetensors, or a torch state_dict) in the place of the training"
+    )
+    weights_map: str | None = Field(
+        None, description="weights: YAML that says which tensor is which table; not for autodim's own exports"
+    )
+
+
 class RetrainConfig(TrainConfig):
     """Train the cut model."""
 
