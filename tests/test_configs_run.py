@@ -80,7 +80,7 @@ def need_flights() -> None:
 
 
 def test_every_config_is_run_here():
-    names = [*SAMPLED, *AS_PUBLISHED, "flights", "planted", "template"]
+    names = [*SAMPLED, *AS_PUBLISHED, "flights", "planted", "planted_recovery", "template"]
     assert sorted(names) == [c.stem for c in CONFIGS]
 
 
@@ -125,9 +125,10 @@ def test_flights_as_it_stands_but_for_the_epochs(tmp_path, monkeypatch):
     assert found["models"][0]["test"][0]["auc"] > 0.65
 
 
-def test_planted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["planted", "planted_recovery"])
+def test_planted(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = walk("planted", "data.options.rows=5000", *SHORT)
+    found = walk(name, "data.options.rows=5000", *SHORT)
     truth = json.loads((Path(found["run"]) / "data" / "log" / "log" / "truth.json").read_text())
     assert list(found["widths"]) == list(truth["slots"])
 

@@ -200,8 +200,8 @@ def _fill_dense(
             problems.append(f"{where}: dense: {ours} {tuple(target.shape)}: {told}")
         elif tensors[theirs].shape != target.shape:
             problems.append(
-                f"{where}: dense: {theirs} is {tuple(tensors[theirs].shape)}, expected {tuple(target.shape)} for {ours}; "
-                "does model.hidden say what was trained?"
+                f"{where}: dense: {theirs} is {tuple(tensors[theirs].shape)}, expected {tuple(target.shape)} for "
+                f"{ours}; does model.hidden say what was trained?"
             )
         else:
             loaded[ours] = tensors[theirs].to(target)
