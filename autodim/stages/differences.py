@@ -44,7 +44,9 @@ def differences(
     first = {s: row_name({"strategy": s, "mode": m}) for s, m in reversed(grid.cells)}
     wanted = first.get(reference, reference)
     if wanted not in names:
-        raise ConfigError(f"--reference: found {reference!r}{did_you_mean(reference, names)}")
+        raise ConfigError(
+            f"--reference: found {reference!r}{did_you_mean(reference, list(dict.fromkeys([*first, *names])))}"
+        )
     device = set_up(config.device, config.threads)
     base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
     columns = EncodedLog.open(base.need("prepare") / "log").part("test")
