@@ -79,7 +79,7 @@ def search(
     log: pd.DataFrame | str | Path | None = None,
     label: str | Mapping[str, Any] | None = None,
     slots: Sequence[str | Mapping[str, Any]] | None = None,
-    budget: str | float = "25% params",
+    budget: str | float | Mapping[str, Any] = "25% params",
     run: str | Path = "runs/autodim",
     settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
@@ -91,7 +91,8 @@ def search(
         label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`).
         slots: columns (or slot sections) to use; default: what `autodim init` guesses from a sample: kinds of columns,
             lists, and which to leave out (row numbers, times, near copies of the label).
-        budget: `25% params`, `1000000 bytes`, `0.25 dims`; a number below 1 is a share of the parameters.
+        budget: `25% params`, `1000000 bytes`, `0.25 dims`; a number below 1 is a share of the parameters; or a section
+            such as `{"max_auc_drop": 0.0005}`, a budget by quality.
         run: the run's folder; the same call again continues it.
         settings: any part of a config, nested as in YAML; `autodim show template` is the manual.
         quiet: no progress on stderr.
@@ -111,7 +112,8 @@ def search(
     elif "slots" not in data and "log" not in data and log is not None:
         source = frame if frame is not None else Path(log)  # type: ignore[arg-type]
         data.update({k: v for k, v in guessed_data(source, label).items() if k not in data})
-    values.setdefault("prune", {})["budget"] = parse_budget(str(budget)).model_dump(exclude_none=True)
+    section = dict(budget) if isinstance(budget, Mapping) else parse_budget(str(budget)).model_dump(exclude_none=True)
+    values.setdefault("prune", {})["budget"] = section
     values["run"] = str(run)
     config = config_of(values, in_memory=frame is not None)
     return Result(walk(config, Progress("quiet" if quiet else "auto"), frame=frame).folder)

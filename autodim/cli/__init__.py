@@ -1,7 +1,7 @@
 """The command line: one command, one file. Results go to stdout, everything for people to stderr.
 
 torch and the data engine are imported inside commands, so that help, listings and config errors are instant.
-Exit codes: 0 done; 1-6 the user's to solve (`autodim.errors`); 130 and 143 stopped by a signal, everything saved.
+Exit codes: 0 done; 1-7 the user's to solve (`autodim.errors`); 130 and 143 stopped by a signal, everything saved.
 """
 
 from __future__ import annotations

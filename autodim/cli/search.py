@@ -62,14 +62,13 @@ def search(
 
 def print_run(folder: Path, as_json: bool) -> None:
     """What a finished run found: widths and results on stdout, where things are and what to do next on stderr."""
+    from autodim import artifact
     from autodim.stages.predict import open_run
-    from autodim.stages.report import report_data
+    from autodim.stages.report import quality_notes, report_data
 
     run = open_run(folder)
     data = report_data(run)
     if as_json:
-        from autodim import artifact
-
         print_json(
             {
                 "run": str(folder),
@@ -87,7 +86,7 @@ def print_run(folder: Path, as_json: bool) -> None:
     console.print(widths_table(data.slots, data.budget.unit))
     console.print(results_table(data.results))
     print_truth(run)
-    for note in data.notes if data.budget.quality else ():
+    for note in quality_notes(run, artifact.read_json(run.stage("evaluate") / "results.json")):
         typer.echo(note)
     if not any(r.role == "baseline" for r in data.results):
         typer.echo(f"no baseline was run beside it: `autodim compare {folder}` judges the widths", err=True)
