@@ -46,13 +46,17 @@ LEAST = 1e-4  # share of the uniform model below which nothing is tried
 
 @dataclass
 class Try:
-    """One budget, measured on the watched rows and, if its turn comes, on the confirming ones."""
+    """One budget, measured on the watched rows and, if its turn comes, on the confirming ones.
+
+    The logits of the confirming rows are kept instead of the network, so that memory does not grow with the tables;
+    they are not compared with a label before their turn.
+    """
 
     amount: int
     allocation: Allocation
-    network: Network
     run: Run | None
     watched: list[Lost]
+    judged: Tensor
     confirmed: list[Lost] | None = None
 
 
@@ -96,11 +100,10 @@ def find(run: Run, log: EncodedLog, session: Session) -> Found:
     tries = search.down()
     chosen: Try | None = None
     for one in tries:
-        one.confirmed = search.lost(one.network, "confirm")
+        one.confirmed = search.lost(one.judged, "confirm")
         if not search.allowed.inside(one.confirmed):
             break
         chosen = one
-        session.stop.check()
     record = search.record(tries, chosen)
     artifact.write_json(run.folder / "quality.json", record)
     if chosen is None:
@@ -149,11 +152,12 @@ class Search:
             for factor in (1.06, 1.1, 1.15):
                 if high * factor < self.total:
                     self._holds(round(high * factor))
-        return sorted(self.tries.values(), key=lambda one: -one.allocation.spent)
+        cuts = [one for one in self.tries.values() if one.allocation.spent < self.total]
+        return sorted(cuts, key=lambda one: -one.allocation.spent)
 
-    def lost(self, network: Network, part: str) -> list[Lost]:
-        """What a network loses against the uncut one on a part."""
-        return lost(self.cutter.logits(network, self.parts[part]), self.reference[part], self.labels[part])
+    def lost(self, logits: Tensor, part: str) -> list[Lost]:
+        """What a cut loses against the uncut model on a part, from its logits there."""
+        return lost(logits.to(self.session.device), self.reference[part], self.labels[part])
 
     def _holds(self, amount: int) -> bool:
         """Whether a budget keeps the quality on the watched rows; one that no allocation meets does not."""
@@ -165,7 +169,8 @@ class Search:
         self.session.stop.check()
         key = tuple(e.width for e in allocation.entries)
         if key not in self.tries:
-            self.tries[key] = Try(amount, allocation, network, run, self.lost(network, "valid"))
+            watched, judged = (self.cutter.logits(network, self.parts[name]) for name in ("valid", "confirm"))
+            self.tries[key] = Try(amount, allocation, run, self.lost(watched, "valid"), judged.cpu())
         found = self.tries[key]
         if allocation.spent < self.total:
             self.session.progress.line(
