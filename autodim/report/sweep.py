@@ -53,7 +53,7 @@ class SweepData:
             "model, budgets on a logarithmic axis (kneedle), and by more than its interval."
         )
         found = [
-            f"{name}: {p.share:.3g} of the budget spent, AUC {numbers.ratio(p.value)}" for name, p in self.knees.items()
+            f"{name}: {numbers.share(p.share, 1)} spent, AUC {numbers.ratio(p.value)}" for name, p in self.knees.items()
         ]
         return (f"Knees: {'; '.join(found)}. {rule}" if found else f"No line has a knee. {rule}",)
 
