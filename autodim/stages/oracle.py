@@ -19,6 +19,7 @@ from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, spearman
 from autodim.dimension.statistics import Statistics
 from autodim.embedding.layout import uniform_layout
+from autodim.stages.cutter import Cutter
 from autodim.stages.evidence.mask_exact import mask_exact
 from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
@@ -67,7 +68,7 @@ def oracle(
         problem = problem_of(config, log, run_result(run, "pretrain"))
         budget = resolve(config.prune.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         rises = mask_exact(Question(run, network, log, session, problem, budget, statistics, means))
-        measure = Measure(run, log, session, network, statistics, means, log.part(part))
+        measure = Measure(Cutter(run, log, session), log.part(part))
         points = []
         for name in strategies:
             for share in shares:
