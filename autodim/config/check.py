@@ -133,8 +133,8 @@ def _quality(config: Config) -> Iterator[Problem]:
     if prune.strategy in ("uniform", "uniform_int8") and (prune.quality.measure == "cut" or mode == "none"):
         yield Problem(
             ("prune", "strategy"),
-            f"prune.strategy: found {prune.strategy}, which cannot be cut from the trained model: a budget by quality has to be "
-            "measured on the retrained one; set retrain.mode: cold, or take spectral_uniform",
+            f"prune.strategy: found {prune.strategy}, which cannot be cut from the trained model: a budget by quality "
+            "has to be measured on the retrained one; set retrain.mode: cold, or take spectral_uniform",
         )
 
 
