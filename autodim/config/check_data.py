@@ -84,11 +84,14 @@ def _slot_kinds(config: Config) -> Iterator[Problem]:
     needs: tuple[tuple[str, Callable[[SlotConfig], bool], str], ...] = (
         ("separator", lambda s: s.kind == "multi", "kind: multi"),
         ("pooling", lambda s: s.kind == "multi", "kind: multi"),
+        ("weights", lambda s: s.kind == "multi", "kind: multi"),
+        ("weight_separator", lambda s: s.kind == "multi", "kind: multi"),
+        ("hash", lambda s: s.kind in ("categorical", "multi"), "kind: categorical or multi"),
         ("buckets", lambda s: s.kind == "buckets", "kind: buckets"),
         ("bins", lambda s: s.kind == "buckets" and s.buckets == "quantile", "kind: buckets and buckets: quantile"),
         ("prefix", lambda s: s.kind == "categorical", "kind: categorical"),
         ("min_count", lambda s: s.kind in ("categorical", "multi"), "kind: categorical or multi"),
-        ("table", lambda s: s.kind != "value", "a kind with ids (categorical, multi, buckets)"),
+        ("table", lambda s: s.kind not in ("value", "scaled"), "a kind with ids (categorical, multi, buckets)"),
     )
     for i, slot in enumerate(config.data.slots):
         for name, holds, wanted in needs:
@@ -100,14 +103,42 @@ def _slot_kinds(config: Config) -> Iterator[Problem]:
                 )
 
 
+def _weights(config: Config) -> Iterator[Problem]:
+    labels = {label.source: label.name for label in config.data.labels}
+    hashes: dict[str, tuple[int, int | None]] = {}
+    for i, slot in enumerate(config.data.slots):
+        here: KeyPath = ("data", "slots", i)
+        if slot.weights is not None and slot.weight_separator is not None:
+            yield Problem(here, f"data.slots[{i}]: found both `weights` and `weight_separator`, expected one")
+        cut = slot.weight_separator
+        if cut is not None and (not cut or cut in slot.separator or slot.separator in cut):
+            yield Problem(
+                (*here, "weight_separator"),
+                f"data.slots[{i}].weight_separator: found {quoted(cut)}, expected text that is not in the separator "
+                f"{quoted(slot.separator)}, nor that in it",
+            )
+        if slot.kind == "multi" and not slot.separator:
+            yield Problem((*here, "separator"), f'data.slots[{i}].separator: found "", expected what separates the ids')
+        if slot.weights in labels:
+            yield Problem(
+                (*here, "weights"),
+                f"data.slots[{i}].weights: the column {quoted(str(slot.weights))} is label "
+                f"{quoted(labels[str(slot.weights)])}; a model that reads its label predicts nothing: take it out",
+            )
+        first, buckets = hashes.setdefault(slot.table or slot.name, (i, slot.hash))
+        if buckets != slot.hash and slot.kind != "value":
+            found = f"{slot.hash or 'none'}, but data.slots[{first}] of the same table has {buckets or 'none'}"
+            yield Problem((*here, "hash"), f"data.slots[{i}].hash: found {found}; expected one for the whole table")
+
+
 def _split(config: Config) -> Iterator[Problem]:
     split = config.data.split
     base: KeyPath = ("data", "split")
-    if split.by != "random" and split.column is None:
+    if split.by not in ("random", "file") and split.column is None:
         yield Problem((*base, "by"), f"data.split.column: missing, expected the column for `by: {split.by}`")
-    if split.by == "random" and split.column is not None:
-        yield idle((*base, "column"), "data.split.by: random", (*base, "by"))
-    if split.by == "column":
+    if split.by in ("random", "file") and split.column is not None:
+        yield idle((*base, "column"), f"data.split.by: {split.by}", (*base, "by"))
+    if split.by in ("column", "file"):
         parts = {"train": split.train_values, "valid": split.valid_values, "test": split.test_values}
         for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
             if both := set(parts[one]) & set(parts[other]):
@@ -118,7 +149,7 @@ def _split(config: Config) -> Iterator[Problem]:
         for name in ("valid", "test"):
             if given(split, name) and not (name == "valid" and split.valid_from):
                 hint = "; with valid_from it is the share to take" if name == "valid" else ""
-                yield idle((*base, name), f"data.split.by: column{hint}", (*base, "by"))
+                yield idle((*base, name), f"data.split.by: {split.by}{hint}", (*base, "by"))
     else:
         if split.valid + split.test >= 1:
             found = f"valid {split.valid:g} + test {split.test:g}"
@@ -126,8 +157,8 @@ def _split(config: Config) -> Iterator[Problem]:
         for name in ("train_values", "valid_values", "test_values", "valid_from"):
             if given(split, name):
                 yield idle((*base, name), f"data.split.by: {split.by}", (*base, "by"))
-    if split.valid == 0 and (split.by != "column" or split.valid_from):
+    if split.valid == 0 and (split.by not in ("column", "file") or split.valid_from):
         yield Problem((*base, "valid"), "data.split.valid: found 0, expected rows to stop the training and score on")
 
 
-CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_log, _names, _slot_kinds, _split)
+CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_log, _names, _slot_kinds, _weights, _split)

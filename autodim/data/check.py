@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from autodim.config.schema import DataConfig
 from autodim.data import splits
-from autodim.errors import ConfigError
+from autodim.data.files import log_files
+from autodim.errors import ConfigError, DataError
 
 
 def check_config(data: DataConfig) -> None:
@@ -25,10 +28,40 @@ def check_config(data: DataConfig) -> None:
                     "be told the answer; remove the slot"
                 )
     for table, slots in tables_of(data).items():
+        if len({data.slots[i].hash for i in slots}) > 1:
+            raise ConfigError(f"the slots of table {table!r} have different hash; give one for all of them")
         limits = {data.slots[i].min_count or data.min_count for i in slots}
         if len(limits) > 1:
             raise ConfigError(f"the slots of table {table!r} have different min_count ({sorted(limits)}); give one")
+    for slot in data.slots:
+        if slot.weights is not None and slot.weight_separator is not None:
+            raise ConfigError(f"slot {slot.name!r} has both weights and weight_separator; give one")
+        if slot.weights in {label.source for label in data.labels}:
+            raise ConfigError(f"slot {slot.name!r} is weighted by a label: the model would be told the answer")
+        cut = slot.weight_separator
+        if cut is not None and (not cut or cut in slot.separator or slot.separator in cut):
+            raise ConfigError(f"slot {slot.name!r}: weight_separator {cut!r} must differ from {slot.separator!r}")
     splits.check_split(data.split)
+
+
+def check_files(data: DataConfig, base: Path, frame: bool) -> None:
+    """Every file means a part, and every part that was asked for has a file; before any of them is read.
+
+    Raises:
+        ConfigError: rows that lie in no file. DataError: a file that means no part, a part without files.
+    """
+    if frame or data.path is None:
+        raise ConfigError("data.split.by is 'file', but these rows do not come from files; split by something else")
+    found = [splits.file_part(path.name, data.split) for path in log_files(data, base)]
+    asked = {splits.TRAIN if data.split.valid_from != "train" else splits.FROM: "train"}
+    asked |= {splits.TEST if data.split.valid_from != "test" else splits.FROM: "test"} if data.split.test_values else {}
+    asked |= {splits.VALID: "valid"} if data.split.valid_values and data.split.valid_from is None else {}
+    for part, name in asked.items():
+        if part not in found:
+            raise DataError(
+                f"data.split: no file of {data.path} means {name}; list one (or a pattern) in {name}_values"
+                + (", or set valid_from to take valid rows from another part" if name == "valid" else "")
+            )
 
 
 def tables_of(data: DataConfig) -> dict[str, list[int]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from autodim.data.batch import Bag, Batch
+from autodim.data.encoder import BAGS
 from autodim.data.manifest import Manifest
 from autodim.data.splits import PARTS
 from autodim.data.vocabulary import Vocabulary
@@ -32,6 +33,7 @@ class Columns:
         labels: N x T float32; NaN is a missing label.
         bags: by slot name, (values K int32, offsets N + 1 int64).
         one_hot_slots: names of the S1 slots.
+        bag_weights: by slot name, K float32, of the bags that have weights.
     """
 
     ids: Tensor
@@ -39,6 +41,7 @@ class Columns:
     labels: Tensor
     bags: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     one_hot_slots: tuple[str, ...] = ()
+    bag_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def from_arrays(
@@ -47,6 +50,7 @@ class Columns:
         labels: np.ndarray | Tensor | None = None,
         bags: Mapping[str, tuple[np.ndarray | Tensor, np.ndarray | Tensor]] | None = None,
         one_hot_slots: Sequence[str] = (),
+        bag_weights: Mapping[str, np.ndarray | Tensor] | None = None,
     ) -> Columns:
         """Columns of arrays in memory; absent ones become N x 0 (labels: one column of NaN, N x 1)."""
         rows = len(ids)
@@ -59,6 +63,7 @@ class Columns:
                 for name, (values, offsets) in (bags or {}).items()
             },
             tuple(one_hot_slots),
+            {name: torch.as_tensor(weights, dtype=torch.float32) for name, weights in (bag_weights or {}).items()},
         )
 
     def __len__(self) -> int:
@@ -72,6 +77,7 @@ class Columns:
     def nbytes(self) -> int:
         """Bytes that `to` would put on a device."""
         tensors = [self.ids, self.numeric, self.labels, *(t for pair in self.bags.values() for t in pair)]
+        tensors += self.bag_weights.values()
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device | str) -> Columns:
@@ -85,6 +91,7 @@ class Columns:
                 name: (values.to(device, copy=True), offsets.to(device, copy=True))
                 for name, (values, offsets) in self.bags.items()
             },
+            bag_weights={name: weights.to(device, copy=True) for name, weights in self.bag_weights.items()},
         )
 
     def batch(self, rows: Tensor | slice, device: torch.device | str | None = None) -> Batch:
@@ -109,7 +116,14 @@ class Columns:
             take(self.ids),
             take(self.numeric),
             take(self.labels),
-            {name: Bag(_move(b.values, target), _move(b.offsets, target)) for name, b in bags.items()},
+            {
+                name: Bag(
+                    _move(b.values, target),
+                    _move(b.offsets, target),
+                    None if b.weights is None else _move(b.weights, target),
+                )
+                for name, b in bags.items()
+            },
         )
 
     @cached_property
@@ -118,12 +132,14 @@ class Columns:
 
     def _bag(self, name: str, rows: Tensor | slice) -> Bag:
         values, offsets = self.bags[name]
+        weights = self.bag_weights.get(name)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             assert step == 1, "a slice of rows has no step"
             host = self._host_offsets[name]
             ends = offsets[start : max(stop, start) + 1]
-            return Bag(values[int(host[start]) : int(host[max(stop, start)])], ends - ends[:1])
+            items = slice(int(host[start]), int(host[max(stop, start)]))
+            return Bag(values[items], ends - ends[:1], None if weights is None else weights[items])
         host_rows = rows.device.type == "cpu"
         total = None
         if host_rows:
@@ -135,7 +151,8 @@ class Columns:
         ends = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)  # B + 1
         torch.cumsum(lengths, 0, out=ends[1:])
         shift = torch.repeat_interleave(starts - ends[:-1], lengths, output_size=total)  # K
-        return Bag(values.index_select(0, shift + torch.arange(len(shift), device=self.device)), ends)
+        at = shift + torch.arange(len(shift), device=self.device)
+        return Bag(values.index_select(0, at), ends, None if weights is None else weights.index_select(0, at))
 
 
 @dataclass(frozen=True)
@@ -157,8 +174,13 @@ class EncodedLog:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The embedded slots in the config's order, multi-valued ones among them."""
-        return tuple(Slot(s.name, s.table, s.kind == "multi", s.pooling) for s in self.manifest.slots)
+        """The embedded slots in the config's order, multi-valued ones among them.
+
+        Weighted bags are summed: the weights of `mean` add up to 1 in every row already.
+        """
+        return tuple(
+            Slot(s.name, s.table, s.kind in BAGS, "sum" if s.weighted else s.pooling) for s in self.manifest.slots
+        )
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -167,12 +189,12 @@ class EncodedLog:
     @property
     def one_hot_slots(self) -> tuple[str, ...]:
         """Names of the columns of `ids`."""
-        return tuple(s.name for s in self.manifest.slots if s.kind != "multi")
+        return tuple(s.name for s in self.manifest.slots if s.kind not in BAGS)
 
     @property
     def multi_slots(self) -> tuple[str, ...]:
         """Names of the bags, in the order of their files."""
-        return tuple(s.name for s in self.manifest.slots if s.kind == "multi")
+        return tuple(s.name for s in self.manifest.slots if s.kind in BAGS)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -209,13 +231,21 @@ class EncodedLog:
         ids = _map(folder / "ids.bin", np.int32, (rows, len(self.one_hot_slots)))
         numeric = _map(folder / "numeric.bin", np.float32, (rows, len(self.manifest.numeric)))
         labels = _map(folder / "labels.bin", np.float32, (rows, len(self.labels)))
-        bags = {}
+        bags, weights = {}, {}
+        weighted = {s.name for s in self.manifest.slots if s.weighted}
         for k, slot in enumerate(self.multi_slots):
             offsets = _map(folder / f"bag_{k}_offsets.bin", np.int64, (rows + 1,))
             values = _map(folder / f"bag_{k}_values.bin", np.int32, (int(offsets[-1]),))
             bags[slot] = (torch.from_numpy(values), torch.from_numpy(offsets))
+            if slot in weighted:
+                weights[slot] = torch.from_numpy(_map(folder / f"bag_{k}_weights.bin", np.float32, values.shape))
         return Columns(
-            torch.from_numpy(ids), torch.from_numpy(numeric), torch.from_numpy(labels), bags, self.one_hot_slots
+            torch.from_numpy(ids),
+            torch.from_numpy(numeric),
+            torch.from_numpy(labels),
+            bags,
+            self.one_hot_slots,
+            weights,
         )
 
 

@@ -6,11 +6,13 @@ the training rows (only they: nothing of valid or test leaks) are counted and me
     ids.bin              N x S1 int32, row-major: `categorical` and `buckets` slots in the config's order
     numeric.bin          N x n float32: `value` slots, standardised, missing 0
     labels.bin           N x T float32: 0, 1, NaN missing
-    bag_<k>_values.bin   int32, and bag_<k>_offsets.bin, N + 1 int64: the k-th `multi` slot
+    bag_<k>_values.bin   int32, and bag_<k>_offsets.bin, N + 1 int64: the k-th `multi` or `scaled` slot;
+                         bag_<k>_weights.bin, float32, where it has weights (of `mean`: adding up to 1 in a row)
 
 and beside them vocab_<table>.parquet, counts.bin (int64: training count of every id, tables one after another) and
-manifest.json. Memory: one piece, the vocabularies, and (quantiles, moments) up to SAMPLE numbers of one column.
-The result depends on the rows and the config only, not on pieces, files or threads.
+manifest.json. Memory: shares of `data.memory` (memory.py): a piece, the vocabularies (those beyond their share are
+counted on disk, spill.py), and up to SAMPLE numbers of one column.
+The result depends on the rows and the config only, not on pieces, files, threads or memory.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ import numpy as np
 from autodim.config.schema import DataConfig
 from autodim.data import splits
 from autodim.data.accounting import Rejects
-from autodim.data.check import check_config, tables_of
-from autodim.data.encoder import Encoder
+from autodim.data.check import check_config, check_files, tables_of
+from autodim.data.encoder import BAGS, Encoder, weighted
+from autodim.data.hashing import Sketch
+from autodim.data.learn import PartOf, learn, sampled, vocabulary_file
 from autodim.data.logs import LOGS
 from autodim.data.manifest import (
+    HashRecord,
     Manifest,
     NumericRecord,
     RowsRecord,
@@ -37,18 +42,15 @@ from autodim.data.manifest import (
     config_hash,
     source_hash,
 )
-from autodim.data.numeric import Scale, fit_scale, quantile_edges
+from autodim.data.memory import Limits
 from autodim.data.parts import write_parts
 from autodim.data.reader import Progress, open_log
 from autodim.data.splits import PARTS, TRAIN
-from autodim.data.vocabulary import Counter, Vocabulary
-from autodim.data.work import Pieces, Work, each, translate
+from autodim.data.work import Pieces, translate
 from autodim.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SAMPLE = 1 << 24  # training rows that quantiles, moments and time thresholds see; of a longer log a fixed sample
 
 
 def encode(
@@ -79,35 +81,37 @@ def encode(
     if config.log is not None and source is None:
         data = LOGS[config.log](config, out / "log")
     check_config(data)
+    if data.split.by == "file":
+        check_files(data, base, source is not None)
+    limits = Limits.of(data.memory)
     hashes = config_hash(config), source_hash(config, base, source)
     folder = out / "_work"
     folder.mkdir()
     try:
         tell = progress or (lambda what, done, total: None)
-        pieces, accounted = _read(data, base, folder, source, tell)
-        parts, thresholds = _assign(pieces, data)
-        sizes = [int(sum((p == part).sum() for p in parts)) for part in range(len(PARTS))]
-        splits.check_parts(sizes, data.split)
-        encoder = _learn(pieces, parts, data, tell)
-        records = write_parts(pieces, parts, encoder, data, out=out, tell=tell)
+        pieces, accounted, sketches = _read(data, base, folder, source, limits, tell)
+        part_of, thresholds = _assign(pieces, data)
+        sizes = np.zeros(len(PARTS), np.int64)
+        for work in pieces:
+            sizes += np.bincount(part_of(work), minlength=len(PARTS))
+        splits.check_parts(sizes.tolist(), data.split)
+        encoder = learn(
+            pieces, part_of, data, trained=int(sizes[TRAIN]), limits=limits, out=out, folder=folder, tell=tell
+        )
+        records = write_parts(pieces, part_of, encoder, data, out=out, tell=tell, group_bytes=limits.group)
+        tables = tuple(_table_records(data, encoder, sketches))
+        with (out / "counts.bin").open("wb") as stream:
+            for table in tables:
+                for counts in encoder.table(table.name).counts_in_parts():
+                    counts.tofile(stream)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    tables = tuple(
-        TableRecord(name=name, rows=v.rows, file=f"vocab_{k}.parquet", missing=v.missing_id, rare=int(v.counts[0]))
-        for k, (name, v) in enumerate(encoder.vocabularies.items())
-    )
-    for table in tables:
-        encoder.vocabularies[table.name].save(out / table.file)
-    with (out / "counts.bin").open("wb") as stream:
-        for vocabulary in encoder.vocabularies.values():
-            vocabulary.counts.astype(np.int64).tofile(stream)
     manifest = Manifest(
         data=data.model_copy(update={"path": config.path}),  # not the temporary place of a built log
         slots=tuple(_slot_records(data, encoder)),
         tables=tables,
         numeric=tuple(
-            NumericRecord(name=data.slots[i].name, mean=s.mean, std=s.std, log=s.log)
-            for i, s in sorted(encoder.scales.items())
+            _numeric_record(data, encoder, i) for i in sorted(encoder.scales) if data.slots[i].kind == "value"
         ),
         labels=tuple(label.name for label in data.labels),
         parts=dict(zip(PARTS, records, strict=True)),
@@ -121,25 +125,29 @@ def encode(
 
 
 def _read(
-    data: DataConfig, base: Path, folder: Path, source: pd.DataFrame | None, tell: Progress
-) -> tuple[Pieces, RowsRecord]:
+    data: DataConfig, base: Path, folder: Path, source: pd.DataFrame | None, limits: Limits, tell: Progress
+) -> tuple[Pieces, RowsRecord, dict[str, Sketch]]:
     rejects = Rejects(data.max_bad_rows)
     pieces = Pieces(folder, len(data.labels))
     rows = used = dropped = 0
     kinds: set[str] = set()
-    for piece in open_log(data, base, rejects=rejects, source=source, progress=tell):
+    sketches: dict[str, Sketch] = {}
+    for piece in open_log(data, base, rejects=rejects, source=source, progress=tell, block_bytes=limits.block):
         work, left_out = translate(piece, data, rows, rejects)
         rows += piece.table.num_rows
         used, dropped = used + len(work), dropped + left_out
         if len(work):
             pieces.append(work)
             kinds.add(work.kind)
+        for i, hashes in work.hashes.items():
+            table = data.slots[i].table or data.slots[i].name
+            sketches[table] = Sketch.of([*([sketches[table].smallest] if table in sketches else []), hashes])
     if len(kinds) > 1:
         raise DataError(f"split column {data.split.column!r} holds numbers in some rows and times in others")
     if not used:
         raise DataError(f"no row is left of {data.path or 'the log'}: {dropped} dropped, {rejects.rejected} rejected")
     read = used + dropped + rejects.rejected
-    return pieces, RowsRecord(
+    accounted = RowsRecord(
         read=read,
         used=used,
         rejected=rejects.rejected,
@@ -147,75 +155,50 @@ def _read(
         blank_lines=rejects.blank,
         rejected_examples=tuple(rejects.examples),
     )
+    return pieces, accounted, sketches
 
 
-def _assign(pieces: Pieces, data: DataConfig) -> tuple[list[np.ndarray], tuple[float, float] | None]:
-    """Part of each row, per piece."""
-    if data.split.by == "random":
-        return [splits.random_parts(work.rows, data.split) for work in pieces], None
-    if data.split.by == "column":
-        return [splits.resolve_from(work.parts, work.rows, data.split) for work in pieces], None
+def _assign(pieces: Pieces, data: DataConfig) -> tuple[PartOf, tuple[float, float] | None]:
+    """Part of each row of a piece, computed again for each pass: it is cheaper than a number a row in memory."""
+    split = data.split
+    if split.by == "random":
+        return lambda work: splits.random_parts(work.rows, split), None
+    if split.by == "group":
+        return lambda work: work.parts, None
+    if split.by in ("column", "file"):
+        return lambda work: splits.resolve_from(work.parts, work.rows, split), None
     total = sum(len(work) for work in pieces)
-    keys = np.concatenate([work.key[_sampled(work, total)] for work in pieces])
-    thresholds = splits.time_thresholds(keys, data.split)
-    return [splits.time_parts(work.key, thresholds) for work in pieces], thresholds
+    keys = np.concatenate([work.key[sampled(work, total)] for work in pieces])
+    thresholds = splits.time_thresholds(keys, split)
+    return lambda work: splits.time_parts(work.key, thresholds), thresholds
 
 
-def _sampled(work: Work, total: int) -> np.ndarray | slice:
-    """Rows to look at where a log has too many: a pure function of the row number."""
-    if total <= SAMPLE:
-        return slice(None)
-    return splits.uniform(work.rows, 0, splits.SAMPLE_SALT) < SAMPLE / total
+def _table_records(data: DataConfig, encoder: Encoder, sketches: dict[str, Sketch]) -> Iterator[TableRecord]:
+    for k, (name, slots) in enumerate(tables_of(data).items()):
+        found, sketch, buckets = encoder.table(name), sketches.get(name), data.slots[slots[0]].hash
+        yield TableRecord(
+            name=name,
+            rows=found.rows,
+            file=vocabulary_file(k),
+            missing=found.missing_id,
+            rare=found.rare,
+            hashed=HashRecord(buckets=buckets, distinct=sketch.distinct(), exact=sketch.exact)
+            if sketch and buckets
+            else None,
+        )
 
 
-def _learn(pieces: Pieces, parts: list[np.ndarray], data: DataConfig, tell: Progress) -> Encoder:
-    """Vocabularies, edges and scales, from the training rows."""
-    trained = sum(int((p == TRAIN).sum()) for p in parts)
-
-    def gather(i: int) -> np.ndarray:
-        found = []
-        for work, part in zip(pieces, parts, strict=True):
-            chosen = part == TRAIN
-            if trained > SAMPLE:
-                chosen &= _sampled(work, trained)
-            found.append(np.asarray(work.slots[i])[chosen])
-        return np.concatenate(found)
-
-    edges: dict[int, tuple[float, ...]] = {}
-    scales: dict[int, Scale] = {}
-    for i, slot in enumerate(data.slots):
-        if slot.kind == "value":
-            scales[i] = fit_scale(gather(i))
-        elif slot.kind == "buckets" and slot.buckets == "quantile":
-            edges[i] = quantile_edges(gather(i), slot.bins)
-    tables = tables_of(data)
-    counters = {table: Counter() for table in tables}
-    encoder = Encoder(data.slots, {}, edges, scales)
-    for k, (work, part) in enumerate(zip(pieces, parts, strict=True)):
-
-        def count(table: str, work: Work = work, chosen: np.ndarray = part == TRAIN) -> None:
-            for i in tables[table]:
-                column, text = work.slots[i], encoder.texts(i, work)
-                multi = data.slots[i].kind == "multi"
-                mask = np.repeat(chosen, np.diff(column.offsets)) if multi else chosen  # type: ignore[union-attr]
-                counters[table].add(type(text)(text.codes[mask], text.values), missing=not multi)
-
-        each(count, list(tables))
-        tell("counting", k + 1, pieces.count)
-
-    def finish(table: str) -> Vocabulary:
-        return counters[table].vocabulary(data.slots[tables[table][0]].min_count or data.min_count)
-
-    vocabularies = dict(zip(tables, each(finish, list(tables)), strict=True))
-    return Encoder(data.slots, vocabularies, edges, scales)
+def _numeric_record(data: DataConfig, encoder: Encoder, i: int) -> NumericRecord:
+    scale = encoder.scales[i]
+    return NumericRecord(name=data.slots[i].name, mean=scale.mean, std=scale.std, log=scale.log)
 
 
 def _slot_records(data: DataConfig, encoder: Encoder) -> Iterator[SlotRecord]:
-    one_hot = multi = 0
+    one_hot = bag = 0
     for i, slot in enumerate(data.slots):
         if slot.kind == "value":
             continue
-        position = multi if slot.kind == "multi" else one_hot
+        position = bag if slot.kind in BAGS else one_hot
         yield SlotRecord(
             name=slot.name,
             table=slot.table or slot.name,
@@ -223,5 +206,7 @@ def _slot_records(data: DataConfig, encoder: Encoder) -> Iterator[SlotRecord]:
             pooling=slot.pooling,
             position=position,
             edges=encoder.edges.get(i),
+            weighted=weighted(slot),
+            scale=_numeric_record(data, encoder, i) if slot.kind == "scaled" else None,
         )
-        multi, one_hot = multi + (slot.kind == "multi"), one_hot + (slot.kind != "multi")
+        bag, one_hot = bag + (slot.kind in BAGS), one_hot + (slot.kind not in BAGS)

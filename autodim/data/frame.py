@@ -45,7 +45,8 @@ def log_from_frame(
     names = [str(name) for name in df.columns]
     if not labels:
         raise DataError(f"no label is named: give label= a column of 0 and 1{did_you_mean('label', names)}")
-    taken = {item.source for item in labels} | set(data.drop) | {data.split.column}
+    taken: set[str | None] = {*(item.source for item in labels), *data.drop}
+    taken |= {data.split.column} if data.split.by in ("time", "column") else set()
     chosen = tuple(SlotConfig.model_validate(item) for item in slots) if slots is not None else data.slots
     if not chosen:
         chosen = tuple(
@@ -82,12 +83,13 @@ def encode_rows(source: str | Path | pd.DataFrame, encoded: EncodedLog, base: Pa
     numeric = iter(manifest.numeric)
     named = {record.name: record for record in manifest.slots}
     scales = {i: _scale(next(numeric)) for i, slot in enumerate(data.slots) if slot.kind == "value"}
+    scales |= {i: _scale(named[s.name].scale) for i, s in enumerate(data.slots) if s.kind == "scaled"}
     edges = {i: named[s.name].edges or () for i, s in enumerate(data.slots) if s.kind == "buckets"}
     encoder = Encoder(data.slots, {t.name: encoded.vocabulary(t.name) for t in manifest.tables}, edges, scales)
 
     frame = source if isinstance(source, pd.DataFrame) else None
     read = data if frame is not None else data.model_copy(update={"path": str(source)})
-    wanted = list(dict.fromkeys(slot.source for slot in data.slots))
+    wanted = list(dict.fromkeys(c for slot in data.slots for c in (slot.source, slot.weights) if c is not None))
     optional = [c for c in (*(label.source for label in data.labels), *data.drop) if c not in wanted]
     rejects, rows = Rejects(0), 0
     works = []
@@ -103,6 +105,11 @@ def encode_rows(source: str | Path | pd.DataFrame, encoded: EncodedLog, base: Pa
         np.concatenate([w.labels for w in works]),
         {name: _joined(parts, k) for k, name in enumerate(encoded.multi_slots)},
         encoded.one_hot_slots,
+        {
+            name: np.concatenate([p.bags[k][2] for p in parts])
+            for k, name in enumerate(encoded.multi_slots)
+            if parts[0].bags[k][2] is not None
+        },
     )
 
 

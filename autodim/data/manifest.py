@@ -12,8 +12,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autodim.config.schema import DataConfig
+from autodim.data.files import log_files
 from autodim.data.logs import BUILT
-from autodim.data.reader import PARQUET_ROWS, log_files
+from autodim.data.reader import PARQUET_ROWS
 from autodim.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -28,15 +29,35 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NumericRecord(_Record):
+    """One column of numeric.bin: (sign(x) log(1 + |x|) if `log`, else x) minus mean, over std."""
+
+    name: str
+    mean: float
+    std: float
+    log: bool
+
+
 class SlotRecord(_Record):
-    """One embedded slot; `position`: its column of ids.bin, or (multi) the k of bag_<k>_*.bin."""
+    """One embedded slot; `position`: its column of ids.bin, or (multi, scaled) the k of bag_<k>_*.bin; `weighted`:
+    its bags have weights (of `mean`: divided by their sum already); `scale`: of a scaled slot's weights."""
 
     name: str
     table: str
-    kind: Literal["categorical", "multi", "buckets"]
+    kind: Literal["categorical", "multi", "buckets", "scaled"]
     pooling: Literal["sum", "mean"]
     position: int
     edges: tuple[float, ...] | None = None
+    weighted: bool = False
+    scale: NumericRecord | None = None
+
+
+class HashRecord(_Record):
+    """Distinct texts of a hashed table's slots in the whole log, counted or (`exact` false) within about 0.4 %."""
+
+    buckets: int
+    distinct: int
+    exact: bool
 
 
 class TableRecord(_Record):
@@ -47,15 +68,12 @@ class TableRecord(_Record):
     file: str
     missing: int
     rare: int
+    hashed: HashRecord | None = None
 
-
-class NumericRecord(_Record):
-    """One column of numeric.bin: (sign(x) log(1 + |x|) if `log`, else x) minus mean, over std."""
-
-    name: str
-    mean: float
-    std: float
-    log: bool
+    @property
+    def collisions(self) -> int:
+        """Distinct texts that share their id with an earlier one, about; 0 without hashing."""
+        return max(0, self.hashed.distinct - (self.rows - 1 - bool(self.missing))) if self.hashed else 0
 
 
 class PartRecord(_Record):
@@ -115,8 +133,8 @@ class Manifest(_Record):
 
 
 def config_hash(data: DataConfig) -> str:
-    """Hash of the config's data section but for the path (what lies there is `source_hash`'s)."""
-    text = json.dumps(data.model_dump(mode="json", exclude={"path"}), sort_keys=True)
+    """Hash of the config's data section but for the path (what lies there is `source_hash`'s) and for the memory."""
+    text = json.dumps(data.model_dump(mode="json", exclude={"path", "memory"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from autodim.config.schema import DataConfig
-from autodim.data.encoder import Encoder, Ids, grouped
+from autodim.data.encoder import BAGS, Encoder, Ids, grouped, weighted
 from autodim.data.labels import check_classes
 from autodim.data.manifest import PartRecord
 from autodim.data.reader import Progress
@@ -17,16 +18,34 @@ from autodim.data.work import Pieces, Work
 
 
 def write_parts(
-    pieces: Pieces, parts: list[np.ndarray], encoder: Encoder, data: DataConfig, *, out: Path, tell: Progress
+    pieces: Pieces,
+    part_of: Callable[[Work], np.ndarray],
+    encoder: Encoder,
+    data: DataConfig,
+    *,
+    out: Path,
+    tell: Progress,
+    group_bytes: int | None = None,
 ) -> list[PartRecord]:
-    """Pass 2: the columns of every part."""
+    """Pass 2: the columns of every part.
+
+    Args:
+        pieces: the translated log.
+        part_of: part of each row of a piece, N int8.
+        encoder: what the training rows taught.
+        data: slots and labels.
+        out: a folder, which gains one folder a part.
+        tell: progress.
+        group_bytes: pieces that are looked up together.
+    """
     writers = [_Part(out / name, data) for name in PARTS]
     k = 0
     try:
-        for group in grouped(pieces):
+        for group in grouped(pieces, group_bytes):
             for work, ids in zip(group, encoder.encode(group), strict=True):
+                parts = part_of(work)
                 for part, writer in enumerate(writers):
-                    writer.append(work, ids, np.flatnonzero(parts[k] == part))
+                    writer.append(work, ids, np.flatnonzero(parts == part))
                 k += 1
                 tell("writing", k, pieces.count)
     finally:
@@ -46,9 +65,11 @@ class _Part:
         self.rows = 0
         self.labelled = np.zeros(len(data.labels), np.int64)
         self.positives = np.zeros(len(data.labels))
-        bag_count = sum(slot.kind == "multi" for slot in data.slots)
+        bags = [slot for slot in data.slots if slot.kind in BAGS]
+        bag_count = len(bags)
         names = ["ids", "numeric", "labels"]
         names += [f"bag_{k}_{what}" for k in range(bag_count) for what in ("values", "offsets")]
+        names += [f"bag_{k}_weights" for k, slot in enumerate(bags) if weighted(slot)]
         self._files: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("wb") for name in names}
         self._ends = [0] * bag_count
         for k in range(bag_count):
@@ -61,11 +82,14 @@ class _Part:
         self.positives += np.nansum(labels, 0, dtype=np.float64)
         for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
             array.tofile(self._files[name])
-        for k, (values, offsets) in enumerate(ids.bags):
+        for k, (values, offsets, weights) in enumerate(ids.bags):
             lengths = np.diff(offsets)
             chosen = np.zeros(len(lengths), bool)
             chosen[rows] = True
-            values[np.repeat(chosen, lengths)].tofile(self._files[f"bag_{k}_values"])
+            items = np.repeat(chosen, lengths)
+            values[items].tofile(self._files[f"bag_{k}_values"])
+            if weights is not None:
+                weights[items].tofile(self._files[f"bag_{k}_weights"])
             ends = self._ends[k] + np.cumsum(lengths[rows])
             ends.astype(np.int64).tofile(self._files[f"bag_{k}_offsets"])
             self._ends[k] = int(ends[-1]) if len(ends) else self._ends[k]

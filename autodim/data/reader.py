@@ -6,10 +6,8 @@ DataFrame. A piece holds the wanted columns only; of CSV every column is text, o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,8 @@ import pyarrow.parquet as pq
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile
 from autodim.data.accounting import Rejects, excerpt
+from autodim.data.csvlines import Lines
+from autodim.data.files import is_parquet, log_files
 from autodim.data.logs import DERIVED
 from autodim.errors import ConfigError, DataError, did_you_mean
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARQUET_ROWS = 1 << 17  # rows of a piece of Parquet or of a frame
-SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
 
 Progress = Callable[[str, int, int], None]  # what is being done, units done, units in all
 
@@ -44,7 +43,7 @@ class Piece:
 
     table: pa.Table
     source: str
-    lines: csvfile.Lines
+    lines: Lines
     unit: str = "row"
 
     def where(self, row: int) -> str:
@@ -61,45 +60,13 @@ class _Wish:
 
 
 def columns_of(data: DataConfig) -> list[str]:
-    """Every column that the config names, each once: slots, labels, drop, split."""
-    named = [s.source for s in data.slots] + [label.source for label in data.labels] + list(data.drop)
+    """Every column that the config names, each once: slots and their weights, labels, drop, split."""
+    named = (
+        [c for s in data.slots for c in (s.source, s.weights) if c is not None]
+        + [label.source for label in data.labels]
+        + list(data.drop)
+    )
     return list(dict.fromkeys([*named, *([data.split.column] if data.split.column else [])]))
-
-
-def log_files(data: DataConfig, base: Path) -> list[Path]:
-    """The files of a log, sorted by name.
-
-    Args:
-        data: `path` may hold ${VARIABLES}, `~`, patterns (`part-*.csv`), or name a folder.
-        base: what relative paths are relative to.
-
-    Raises:
-        DataError: an unset variable, no such file, or something that is not a regular file.
-    """
-    if data.path is None:
-        raise ConfigError("data.path is not set: name the CSV, TSV or Parquet file(s) of the log")
-    text = os.path.expanduser(os.path.expandvars(data.path))
-    if "$" in text and text == os.path.expanduser(data.path) and not (base / text).exists():
-        raise DataError(f"data.path is {data.path!r}, but that environment variable is not set: export it")
-    if "\0" in text:
-        raise DataError(f"data.path {data.path!r} holds a NUL character")
-    path = base / text
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES) and p.name[0] not in "._")
-        if not found:
-            raise DataError(f"{path}: no file in this folder ends with one of {', '.join(SUFFIXES)}")
-    elif path.exists():
-        found = [path]
-    else:
-        found = sorted(Path(name) for name in glob(str(path)))
-        if not found:
-            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            hint = did_you_mean(path.name, siblings) if siblings else f"; the folder {path.parent} is not there either"
-            raise DataError(f"{path}: no such file{hint if len(hint) < 400 else ''}")
-    for file in found:
-        if not file.is_file():
-            raise DataError(f"{file}: not a regular file; data.path should name CSV, TSV or Parquet files")
-    return found
 
 
 def open_log(
@@ -111,6 +78,7 @@ def open_log(
     rejects: Rejects | None = None,
     source: pd.DataFrame | None = None,
     progress: Progress | None = None,
+    block_bytes: int | None = None,
 ) -> Iterator[Piece]:
     """Pieces of a log, in file order, with the wanted columns.
 
@@ -122,6 +90,7 @@ def open_log(
         rejects: the row accounting to add to (default: a fresh one with `data.max_bad_rows`).
         source: a frame to read instead of `data.path`.
         progress: told ("reading", bytes or rows done, of how many).
+        block_bytes: text of a piece, about (default: what is fast).
 
     Raises:
         DataError: files that cannot be read as described; see the reader of each format.
@@ -141,18 +110,9 @@ def open_log(
                 progress("reading", done + part, sum(sizes))
 
         read = _parquet if is_parquet(file) else _csv
-        for piece in read(file, data, wish, rejects, report):
+        for piece in read(file, data, wish, rejects, report, block_bytes=block_bytes):
             yield _derive(piece, wish)
         report(sizes[i])
-
-
-def is_parquet(path: Path) -> bool:
-    """By the file's first bytes, so that a wrong name does not matter."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(4) == b"PAR1"
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _wanted(
@@ -189,6 +149,7 @@ def _csv(
     wish: _Wish,
     rejects: Rejects,
     report: Callable[[int], None],
+    block_bytes: int | None,
 ) -> Iterator[Piece]:
     stem = path.name.lower().removesuffix(".gz")
     delimiter = data.delimiter or ("\t" if stem.endswith(".tsv") else ",")
@@ -211,7 +172,14 @@ def _csv(
             )
     columns = _wanted(str(path), names, wish, hint)
     pieces = csvfile.read_csv(
-        path, names, columns, delimiter=delimiter, header=data.header, rejects=rejects, progress=report
+        path,
+        names,
+        columns,
+        delimiter=delimiter,
+        header=data.header,
+        rejects=rejects,
+        progress=report,
+        block_bytes=block_bytes,
     )
     for table, lines in pieces:
         yield Piece(table, str(path), lines, "line")
@@ -223,14 +191,20 @@ def _parquet(
     wish: _Wish,
     rejects: Rejects,
     report: Callable[[int], None],
+    block_bytes: int | None,
 ) -> Iterator[Piece]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             columns = _wanted(str(path), file.schema_arrow.names, wish)
             rows, size, first = file.metadata.num_rows, path.stat().st_size, 1
-            for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
+            step = PARQUET_ROWS
+            if block_bytes is not None:
+                groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+                heavy = sum(group.total_byte_size for group in groups) / max(rows, 1)
+                step = max(1000, min(step, int(block_bytes / max(heavy, 1.0))))
+            for batch in file.iter_batches(step, columns=columns):
                 batch.validate(full=True)  # text that is not UTF-8 passes the format's own checks
-                yield Piece(pa.Table.from_batches([batch]), str(path), csvfile.Lines(first))
+                yield Piece(pa.Table.from_batches([batch]), str(path), Lines(first))
                 first += batch.num_rows
                 report(size * (first - 1) // max(rows, 1))
             if first - 1 != rows:
@@ -259,6 +233,6 @@ def _frame(
                     f"the DataFrame, column {column!r}, rows from {start}: values of mixed types ({error}); "
                     "make them one type, for instance with astype(str)"
                 ) from None
-        yield Piece(pa.table(arrays, names=columns), "the DataFrame", csvfile.Lines(start))
+        yield Piece(pa.table(arrays, names=columns), "the DataFrame", Lines(start))
         if progress is not None:
             progress("reading", min(start + PARQUET_ROWS, len(frame)), len(frame))

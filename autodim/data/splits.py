@@ -1,11 +1,13 @@
 """Which rows train, choose (valid) and judge (test).
 
 A row's part depends on the seed and on the row's number in the log (rejected rows are not numbered, dropped ones
-are), never on how the log is cut into pieces or files, and for `random` on no other row.
+are), or on the value that the split names; never on how the log is cut into pieces. For `random` and `group` it
+depends on no other row.
 """
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST, FROM, NONE = 0, 1, 2, 3, -1  # FROM: of the part that valid is taken from
-SPLIT_SALT, SAMPLE_SALT = 1, 2
+SPLIT_SALT, SAMPLE_SALT, GROUP_SALT = 1, 2, 3
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -33,14 +35,20 @@ def uniform(rows: np.ndarray, seed: int, salt: int = SPLIT_SALT) -> np.ndarray:
     Returns:
         N float64, multiples of 2^-53.
     """
-    key = _mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + _times(np.uint64(salt)))
-    return (_mix(_times(rows.astype(np.uint64)) ^ key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    key = mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + _times(np.uint64(salt)))
+    return (mix(_times(rows.astype(np.uint64)) ^ key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def random_parts(rows: np.ndarray, split: SplitConfig) -> np.ndarray:
     """Part of each row: N int8, by the shares `valid` and `test`."""
     cuts = [1.0 - split.valid - split.test, 1.0 - split.test]
     return np.searchsorted(cuts, uniform(rows, split.seed), side="right").astype(np.int8)
+
+
+def group_parts(hashes: np.ndarray, split: SplitConfig) -> np.ndarray:
+    """Part of each group: N int8, by the shares `valid` and `test` of the groups; `hashes`: N uint64 of their texts."""
+    cuts = [1.0 - split.valid - split.test, 1.0 - split.test]
+    return np.searchsorted(cuts, uniform(hashes, split.seed, GROUP_SALT), side="right").astype(np.int8)
 
 
 def time_thresholds(keys: np.ndarray, split: SplitConfig) -> tuple[float, float]:
@@ -85,6 +93,32 @@ def column_parts(column: Coded, split: SplitConfig) -> np.ndarray:
     return parts
 
 
+def file_part(name: str, split: SplitConfig) -> int:
+    """Part of a file: the one whose values have its name, with or without its endings, or a pattern (`day_2?`) of it.
+
+    Raises:
+        DataError: no part, or several.
+    """
+    names = (name, name.split(".", maxsplit=1)[0])
+    found = [
+        part
+        for part, values in (
+            (FROM if split.valid_from == "train" else TRAIN, split.train_values),
+            (VALID, split.valid_values),
+            (FROM if split.valid_from == "test" else TEST, split.test_values),
+        )
+        if any(fnmatchcase(text, value) for text in names for value in values)
+    ]
+    if len(found) != 1:
+        what = "means no part" if not found else "means several parts"
+        raise DataError(
+            f"data.split: the file {name!r} {what}; name it (or a pattern of it) in one of train_values, valid_values "
+            f"and test_values (now {', '.join(split.train_values)}; {', '.join(split.valid_values)}; "
+            f"{', '.join(split.test_values)})"
+        )
+    return found[0]
+
+
 def resolve_from(parts: np.ndarray, rows: np.ndarray, split: SplitConfig) -> np.ndarray:
     """Replaces FROM: the share `valid` of those rows becomes valid, the rest stays what the column said."""
     if split.valid_from is None:
@@ -97,25 +131,25 @@ def resolve_from(parts: np.ndarray, rows: np.ndarray, split: SplitConfig) -> np.
 
 def check_split(split: SplitConfig) -> None:
     """Raises ConfigError for a split that cannot be meant."""
-    if split.by != "random" and split.column is None:
+    if split.by not in ("random", "file") and split.column is None:
         raise ConfigError(f"data.split.by is {split.by!r}, so data.split.column must name a column")
-    if split.by in ("random", "time") and split.valid + split.test >= 1:
+    if split.by in ("random", "time", "group") and split.valid + split.test >= 1:
         raise ConfigError(
             f"data.split: valid {split.valid:g} and test {split.test:g} leave nothing for train; their sum must be "
             "below 1"
         )
-    if split.by == "column" and split.valid_from is not None and not split.valid:
+    if split.by in ("column", "file") and split.valid_from is not None and not split.valid:
         raise ConfigError("data.split.valid_from needs a share above 0 in data.split.valid")
 
 
 def check_parts(rows: list[int], split: SplitConfig) -> None:
     """Raises DataError where a part that was asked for has no rows."""
-    if split.by == "column":
+    if split.by in ("column", "file"):
         asked = [True, bool(split.valid_values or split.valid_from), bool(split.test_values)]
         hint = "correct its values in data.split, or set valid_from to take valid rows from another part"
     else:
         asked = [True, split.valid > 0, split.test > 0]
-        hint = "the log is too small for these shares, or too few distinct times separate the parts"
+        hint = "the log is too small for these shares, or too few distinct times or groups separate the parts"
     for name, count, wish in zip(PARTS, rows, asked, strict=True):
         if wish and not count:
             shown = ", ".join(f"{part} {n}" for part, n in zip(PARTS, rows, strict=True))
@@ -127,7 +161,8 @@ def _times(values: np.ndarray | np.uint64) -> np.ndarray:
         return (np.atleast_1d(values) + np.uint64(1)) * _GOLDEN
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser of uint64 values."""
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

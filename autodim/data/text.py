@@ -42,24 +42,6 @@ class Coded:
         return Coded(array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary)
 
 
-@dataclass(frozen=True)
-class Bags:
-    """A column of lists of texts: row i holds `items.codes[offsets[i]:offsets[i + 1]]` (never -1); offsets N + 1."""
-
-    items: Coded
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def to_arrow(self) -> pa.ListArray:
-        return pa.LargeListArray.from_arrays(pa.array(self.offsets, pa.int64()), self.items.to_arrow())
-
-    @staticmethod
-    def from_arrow(array: pa.LargeListArray) -> Bags:
-        return Bags(Coded.from_arrow(array.values), array.offsets.to_numpy())
-
-
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column type is text (dictionaries of text too)."""
     if pa.types.is_dictionary(kind):
@@ -111,33 +93,6 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
     again = pc.if_else(gone, pa.scalar(None, TEXT), values).dictionary_encode()
     new = again.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return Coded(np.append(new, np.int32(-1))[codes], again.dictionary)  # code -1 reads the appended -1
-
-
-def bags(array: pa.Array | pa.ChunkedArray, separator: str, missing: Sequence[str] = ()) -> Bags:
-    """Lists of texts: a list column, or a text column cut at `separator`.
-
-    A missing text, an empty text and a null list are empty bags; missing items within a bag are left out;
-    repeated items stay.
-    """
-    array = flat(array)
-    if is_list(array.type):
-        wide = array.cast(pa.large_list(array.type.value_type))
-        lengths = pc.fill_null(pc.list_value_length(wide), 0).to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return _without_missing(coded(wide.flatten(), (*missing, "")), offsets)
-    rows = coded(array, (*missing, ""))
-    lists = pc.split_pattern(rows.values, separator).cast(pa.large_list(TEXT))
-    inner = coded(lists.flatten(), (*missing, ""))
-    starts = np.append(lists.offsets.to_numpy(), 0)  # code -1: a start for the empty bag
-    lengths = np.append(pc.list_value_length(lists).to_numpy(), 0)[rows.codes]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    positions = gather_positions(starts[rows.codes], offsets)
-    return _without_missing(Coded(inner.codes[positions], inner.values), offsets)
-
-
-def gather_positions(starts: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Positions of ragged rows: row i takes `starts[i], starts[i] + 1, ...`, offsets[i + 1] - offsets[i] of them."""
-    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], np.diff(offsets))
 
 
 def numbers(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -202,13 +157,6 @@ def times(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ()) -> tup
 
 def _microseconds(array: pa.Array) -> np.ndarray:
     return array.cast(pa.int64()).cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
-
-
-def _without_missing(items: Coded, offsets: np.ndarray) -> Bags:
-    there = items.codes >= 0
-    if there.all():
-        return Bags(items, offsets)
-    return Bags(Coded(items.codes[there], items.values), np.concatenate([[0], np.cumsum(there)])[offsets])
 
 
 def _strings(values: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ is O(log pieces) and the result does not depend on how the log was cut.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from autodim.data.text import TEXT, Coded
 from autodim.errors import RunError
 
 PENDING = 1 << 16  # distinct values gathered before the first merge
+ROW_GROUP = 1 << 17  # ids of a row group of the file
 
 
 class Counter:
@@ -30,12 +32,15 @@ class Counter:
         self._counts: list[np.ndarray] = [np.empty(0, np.int64)]
         self._rows = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the texts and counts held."""
+        return sum(int(values.nbytes) for values in self._values) + sum(counts.nbytes for counts in self._counts)
+
     def add(self, column: Coded, missing: bool = True) -> None:
         """Count the values of a column (training rows only); `missing`: count the missing ones too."""
-        counts = np.bincount(column.codes + 1, minlength=len(column.values) + 1)
+        counts = tally(column, missing)
         values = column.values
-        if not missing:
-            counts[0] = 0
         seen = np.flatnonzero(counts[1:])
         values = values.take(pa.array(seen))
         totals = counts[1:][seen]
@@ -51,11 +56,10 @@ class Counter:
     def vocabulary(self, min_count: int = 1) -> Vocabulary:
         """The vocabulary of everything counted; values rarer than `min_count` share id 0."""
         self._merge()
-        table = pa.table({"value": self._values[0], "count": self._counts[0]})
-        order = pc.sort_indices(table, sort_keys=[("count", "descending"), ("value", "ascending")])
-        counts = self._counts[0][order.to_numpy()]
+        order = in_order(self._values[0], self._counts[0])
+        counts = self._counts[0][order]
         kept = int(np.searchsorted(-counts, -min_count, side="right"))
-        values = self._values[0].take(order[:kept])
+        values = self._values[0].take(pa.array(order[:kept]))
         return Vocabulary(values, np.concatenate([[counts[kept:].sum()], counts[:kept]]).astype(np.int64))
 
     def _merge(self) -> None:
@@ -63,6 +67,21 @@ class Counter:
         # float64 weights are exact below 2^53
         totals = np.bincount(encoded.indices.to_numpy(), np.concatenate(self._counts), len(encoded.dictionary))
         self._values, self._counts, self._rows = [encoded.dictionary], [totals.astype(np.int64)], 0
+
+
+def tally(column: Coded, missing: bool = True) -> np.ndarray:
+    """Rows of each text of a column of V texts: V + 1 int64, the first of missing (0 unless `missing`)."""
+    counts = np.bincount(column.codes + 1, minlength=len(column.values) + 1)
+    if not missing:
+        counts[0] = 0
+    return counts
+
+
+def in_order(values: pa.Array, counts: np.ndarray) -> np.ndarray:
+    """Positions of texts by falling count, ties by text, missing last: N int64."""
+    table = pa.table({"value": values, "count": counts})
+    order = pc.sort_indices(table, sort_keys=[("count", "descending"), ("value", "ascending")])
+    return order.to_numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,15 @@ class Vocabulary:
         return len(self.counts)
 
     @property
+    def rare(self) -> int:
+        """Training count of id 0."""
+        return int(self.counts[0])
+
+    def counts_in_parts(self) -> Iterator[np.ndarray]:
+        """Training counts of ids 0..: int64."""
+        yield self.counts.astype(np.int64)
+
+    @property
     def missing_id(self) -> int:
         """Id of the missing value; 0 where training rows have none."""
         where = np.flatnonzero(self.values.is_null().to_numpy(zero_copy_only=False))
@@ -93,8 +121,8 @@ class Vocabulary:
         return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(1)
 
     def save(self, path: Path) -> None:
-        table = pa.table({"value": self.values, "count": pa.array(self.counts[1:])})
-        pq.write_table(table, path, write_page_checksum=True, compression="zstd")
+        with VocabularyWriter(path) as writer:
+            writer.write(self.values, self.counts[1:])
 
     @staticmethod
     def load(path: Path, rare: int = 0) -> Vocabulary:
@@ -109,3 +137,28 @@ class Vocabulary:
             return Vocabulary(values, np.concatenate([[rare], table["count"].to_numpy()]).astype(np.int64))
         except (OSError, pa.ArrowException, KeyError) as error:
             raise RunError(f"{path}: the vocabulary cannot be read ({error}); run prepare again") from None
+
+
+class VocabularyWriter:
+    """A vocabulary's file, written in parts; the bytes do not depend on the parts."""
+
+    def __init__(self, path: Path) -> None:
+        schema = pa.schema([("value", TEXT), ("count", pa.int64())])
+        self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, compression="zstd")
+        self._rest = schema.empty_table()
+
+    def write(self, values: pa.Array, counts: np.ndarray) -> None:
+        part = pa.table([values, pa.array(counts.astype(np.int64))], schema=self._rest.schema)
+        table = pa.concat_tables([self._rest, part]).combine_chunks()
+        whole = len(table) // ROW_GROUP * ROW_GROUP
+        if whole:
+            self._writer.write_table(table[:whole], row_group_size=ROW_GROUP)
+        self._rest = table[whole:]
+
+    def __enter__(self) -> VocabularyWriter:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self._writer.write_table(self._rest.combine_chunks(), row_group_size=ROW_GROUP)
+        self._writer.close()

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +17,12 @@ import pyarrow as pa
 from autodim.config.schema import DataConfig, SlotConfig
 from autodim.data import splits
 from autodim.data.accounting import Rejects, excerpt
+from autodim.data.bags import Bags, bags, weighted_bags
+from autodim.data.hashing import bucketed, text_hashes
 from autodim.data.labels import label_values, matches
 from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
-from autodim.data.text import Bags, Coded, bags, coded, flat, numbers, times
+from autodim.data.text import Coded, coded, flat, numbers, times
 from autodim.errors import DataError
 
 Item = TypeVar("Item")
@@ -38,7 +40,10 @@ class Work:
         labels: N x T float32, NaN missing.
         key: N float64 sort keys (split by time), or empty.
         kind: what the keys are, `number` or `time`.
-        parts: N int8 (split by column; see `splits`), or empty.
+        parts: N int8 (split by column, file or group; see `splits`), or empty.
+        number: of the piece, from 0, once it is on disk.
+        nbytes: of the piece's file.
+        hashes: of the distinct texts of hashed slots, by position in `slots`; not kept on disk.
     """
 
     rows: np.ndarray
@@ -47,6 +52,9 @@ class Work:
     key: np.ndarray
     kind: str
     parts: np.ndarray
+    number: int = 0
+    nbytes: int = 0
+    hashes: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,6 +64,10 @@ class Work:
         columns = [c if isinstance(c, np.ndarray) else c.to_arrow() for c in self.slots]
         arrays = [pa.array(self.rows), *(pa.array(c) for c in columns), *(pa.array(c) for c in self.labels.T)]
         names = ["row", *(f"s{i}" for i in range(len(columns))), *(f"l{t}" for t in range(self.labels.shape[1]))]
+        for i, column in enumerate(self.slots):
+            if isinstance(column, Bags) and column.weights is not None:
+                arrays.append(pa.LargeListArray.from_arrays(pa.array(column.offsets, pa.int64()), column.weights))
+                names.append(f"w{i}")
         for name, array in (("key", self.key), ("part", self.parts)):
             if len(array) == len(self.rows):
                 arrays.append(pa.array(array))
@@ -65,15 +77,18 @@ class Work:
             writer.write_table(table)
 
     @staticmethod
-    def load(path: Path, labels: int) -> Work:
+    def load(path: Path, labels: int, number: int) -> Work:
         with pa.memory_map(str(path)) as stream:
             batch = pa.ipc.open_file(stream).get_batch(0)
         names = batch.schema.names
         slots = [_back(batch.column(n)) for n in names if n[0] == "s"]
+        for n in names:
+            if n[0] == "w":
+                slots[int(n[1:])] = replace(slots[int(n[1:])], weights=batch.column(n).values.to_numpy())  # type: ignore[type-var]
         values = np.stack([batch.column(f"l{t}").to_numpy() for t in range(labels)], axis=1)
         key = batch.column("key").to_numpy() if "key" in names else np.empty(0)
         parts = batch.column("part").to_numpy() if "part" in names else np.empty(0, np.int8)
-        return Work(batch.column("row").to_numpy(), tuple(slots), values, key, "", parts)
+        return Work(batch.column("row").to_numpy(), tuple(slots), values, key, "", parts, number, path.stat().st_size)
 
 
 class Pieces:
@@ -87,7 +102,7 @@ class Pieces:
         self.count += 1
 
     def __iter__(self) -> Iterator[Work]:
-        return (Work.load(self._folder / f"{i}.arrow", self._labels) for i in range(self.count))
+        return (Work.load(self._folder / f"{i}.arrow", self._labels, i) for i in range(self.count))
 
 
 def translate(
@@ -115,10 +130,15 @@ def translate(
     if len(rows) < table.num_rows:
         table = table.take(pa.array(rows))
 
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, np.ndarray | Bags] = {}
     good = np.ones(len(rows), bool)
     for i, slot in enumerate(data.slots):
-        if slot.kind in ("value", "buckets"):
+        if slot.weights is not None or slot.weight_separator is not None:
+            found[i], reasons = _in(piece, slot.source, lambda s=slot: _weighted(table, s, data.missing))  # type: ignore[misc]
+            for reason, bad in reasons.items():
+                _reject_weights(piece, rows, bad & good, slot, reason=reason, rejects=rejects)
+                good &= ~bad
+        elif slot.kind in ("value", "buckets", "scaled"):
             found[i], bad = _in(piece, slot.source, lambda c=slot.source: numbers(table[c], data.missing))  # type: ignore[misc]
             _reject(piece, rows, bad & good, slot.source, values=flat(table[slot.source]), rejects=rejects)
             good &= ~bad
@@ -131,16 +151,20 @@ def translate(
     if not good.all():
         at = np.flatnonzero(good)
         table, rows = table.take(pa.array(at)), rows[at]
-        found = {i: values[at] for i, values in found.items()}
+        found = {i: v.take(at) if isinstance(v, Bags) else v[at] for i, v in found.items()}
         key = key[at] if len(key) else key
+
+    hashes: dict[int, np.ndarray] = {}
 
     def column_of(i: int) -> Column:
         slot = data.slots[i]
-        if slot.kind == "value" or (slot.kind == "buckets" and slot.buckets == "quantile"):
-            return found[i]
-        if slot.kind == "buckets":
-            return log_square_buckets(found[i])
-        return _in(piece, slot.source, lambda: _texts(table, slot, data.missing))
+        column: Column = found[i] if i in found else _in(piece, slot.source, lambda: _texts(table, slot, data.missing))
+        if isinstance(column, np.ndarray):
+            return log_square_buckets(column) if slot.kind == "buckets" and slot.buckets == "log_square" else column
+        if slot.hash is None:
+            return column
+        items, hashes[i] = bucketed(column.items if isinstance(column, Bags) else column, slot.hash)
+        return replace(column, items=items) if isinstance(column, Bags) else items
 
     slots = tuple(each(column_of, range(len(data.slots))))
     labels = np.full((len(rows), len(data.labels)), np.nan, np.float32)
@@ -154,7 +178,17 @@ def translate(
     if data.split.by == "column" and not predict:
         named = coded(table[str(data.split.column)], data.missing)
         parts = _in(piece, str(data.split.column), lambda: splits.column_parts(named, data.split))
-    return Work(rows + first_row, slots, labels, key, kind, parts), int(dropped.sum()) if not predict else 0
+    elif data.split.by == "group" and not predict:
+        named = coded(table[str(data.split.column)], data.missing)
+        # a row without a group is one of its own
+        alone = splits.random_parts(rows + first_row, data.split)
+        grouped = np.append(splits.group_parts(text_hashes(named.values), data.split), np.int8(0))[named.codes]
+        parts = np.where(named.codes < 0, alone, grouped).astype(np.int8)
+    elif data.split.by == "file" and not predict:
+        parts = np.full(len(rows), splits.file_part(Path(piece.source).name, data.split), np.int8)
+    return Work(rows + first_row, slots, labels, key, kind, parts, hashes=hashes), int(
+        dropped.sum()
+    ) if not predict else 0
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -169,6 +203,24 @@ def _texts(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> Coded
     if slot.kind == "multi":
         return bags(table[slot.source], slot.separator, missing)
     return coded(table[slot.source], missing, slot.prefix)
+
+
+def _weighted(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> tuple[Bags, dict[str, np.ndarray]]:
+    return weighted_bags(
+        table[slot.source],
+        None if slot.weights is None else table[slot.weights],
+        separator=slot.separator,
+        weight_separator=slot.weight_separator,
+        missing=missing,
+        negative=slot.pooling == "sum",
+    )
+
+
+def _reject_weights(
+    piece: Piece, rows: np.ndarray, bad: np.ndarray, slot: SlotConfig, *, reason: str, rejects: Rejects
+) -> None:
+    for i in np.flatnonzero(bad):
+        rejects.add(piece.where(int(rows[i])), f"column {slot.weights or slot.source!r} {reason} (slot {slot.name!r})")
 
 
 def _in(piece: Piece, column: str, function: Callable[[], Result]) -> Result:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile, reader
 from autodim.data.accounting import Rejects
-from autodim.data.reader import log_files, open_log
+from autodim.data.files import log_files
+from autodim.data.reader import open_log
 from autodim.errors import ConfigError, DataError
 
 AB = ["a", "b"]

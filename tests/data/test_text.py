@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from autodim.data.bags import Bags, bags
 from autodim.data.numeric import fit_scale, log_square_buckets, quantile_buckets, quantile_edges
-from autodim.data.text import Bags, Coded, bags, coded, numbers, times
+from autodim.data.text import Coded, coded, numbers, times
 from autodim.errors import DataError
 
 

@@ -14,19 +14,28 @@ class SlotConfig(Section):
 
     name: str = Field(description="name of the slot in every artefact")
     column: str | None = Field(None, description="column of the log; default: the slot's name")
-    kind: Literal["categorical", "multi", "buckets", "value"] = Field(
+    kind: Literal["categorical", "multi", "buckets", "value", "scaled"] = Field(
         "categorical",
         description="categorical: text, one id; multi: several ids; buckets: a number cut into ids; value: a number "
-        "that goes to the dense part of the model",
+        "that goes to the dense part of the model; scaled: a number, standardised, times one learnt vector",
     )
     separator: str = Field("|", description="multi: what separates the ids in a text column (list columns need none)")
     pooling: Literal["sum", "mean"] = Field("mean", description="multi: how the ids' vectors become one")
+    weights: str | None = Field(
+        None, description="multi: column of as many numbers as there are ids, a list or text cut at the separator"
+    )
+    weight_separator: str | None = Field(
+        None, description='multi: what separates an id from its weight, ":" for `a:0.5|b:2`; a bare id weighs 1'
+    )
     buckets: Literal["log_square", "quantile"] = Field(
         "log_square", description="buckets: floor(log(x)^2) as in the Criteo challenge, or quantiles"
     )
     bins: Annotated[int, Field(ge=2, le=10_000)] = Field(50, description="buckets: number of quantiles")
     prefix: Positive | None = Field(None, description="categorical: keep only the first characters of the text")
     min_count: Positive | None = Field(None, description="overrides data.min_count")
+    hash: Positive | None = Field(
+        None, description="categorical, multi: ids are hashed into this many; collisions are counted"
+    )
     table: str | None = Field(None, description="name of a table shared with other slots; default: the slot's own")
 
     @model_validator(mode="before")
@@ -60,15 +69,23 @@ class LabelConfig(Section):
 class SplitConfig(Section):
     """Which rows train, choose (valid) and judge (test)."""
 
-    by: Literal["random", "time", "column"] = "random"
-    valid: Fraction = Field(0.1, description="random, time: share of the rows")
-    test: Fraction = Field(0.1, description="random, time: share of the rows")
-    column: str | None = Field(None, description="time: a sortable column; column: the one that names the part")
-    train_values: tuple[str, ...] = Field(("train",), description="column: values that mean train")
-    valid_values: tuple[str, ...] = Field(("valid", "validation", "val"), description="column: values for valid")
-    test_values: tuple[str, ...] = Field(("test",), description="column: values that mean test")
+    by: Literal["random", "time", "column", "file", "group"] = "random"
+    valid: Fraction = Field(0.1, description="random, time: share of the rows; group: of the groups")
+    test: Fraction = Field(0.1, description="random, time: share of the rows; group: of the groups")
+    column: str | None = Field(
+        None,
+        description="time: a sortable column; column: the one that names the part; group: rows of one value "
+        "stay together, a user's for instance",
+    )
+    train_values: tuple[str, ...] = Field(
+        ("train",), description="column: values that mean train; file: names or patterns (day_0*)"
+    )
+    valid_values: tuple[str, ...] = Field(
+        ("valid", "validation", "val"), description="column, file: values or names for valid"
+    )
+    test_values: tuple[str, ...] = Field(("test",), description="column, file: values or names that mean test")
     valid_from: Literal["train", "test"] | None = Field(
-        None, description="column: no value means valid; take the share `valid` of this part at random"
+        None, description="column, file: no value means valid; take the share `valid` of this part at random"
     )
     seed: int = 0
 
@@ -94,4 +111,7 @@ class DataConfig(Section):
     missing: tuple[str, ...] = Field(("",), description="texts that mean missing; they get an id of their own")
     min_count: Positive = Field(1, description="rarer values share the out-of-vocabulary id")
     max_bad_rows: NonNegative = Field(0, description="rows that cannot be read before prepare stops")
+    memory: Annotated[int, Field(ge=64)] | None = Field(
+        None, description="MB that prepare may take beside what Python holds; default: half of the machine's"
+    )
     split: SplitConfig = SplitConfig()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from autodim.config.schema import DataConfig
 from autodim.data.csvfile import header_names
-from autodim.data.reader import is_parquet, log_files
+from autodim.data.files import is_parquet, log_files
 from autodim.errors import DataError
 
 HEAD_BYTES = 1 << 18

@@ -1,0 +1,46 @@
+"""How `data.memory` is shared out among the things that grow with a log."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LEAST = 64  # MB; below, blocks would be too small to be worth a thread
+_CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes that each consumer may take. The result of `encode` never depends on them.
+
+    Attributes:
+        block: text read at once; translating it takes about 8 times as much.
+        vocabularies: texts and counts of all vocabularies kept in memory; looking up takes about 4 times as much.
+        partition: records of a spilled vocabulary that are merged at once; merging takes about 5 times as much.
+        group: translated pieces whose texts are looked up together.
+    """
+
+    block: int
+    vocabularies: int
+    partition: int
+    group: int
+
+    @staticmethod
+    def of(megabytes: int | None) -> Limits:
+        """Shares of a total in MB; None: half of the machine's memory (or of the container's)."""
+        total = (machine_memory() // 2) if megabytes is None else megabytes << 20
+        return Limits(block=total // 24, vocabularies=total // 10, partition=total // 20, group=total // 8)
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process could have."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _CGROUP:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return min(found)
