@@ -10,6 +10,7 @@ import typer
 
 from autodim.cli.common import RunArgument
 
+BAD_ROWS = "rows that may be unreadable and left out; above 0 a first column `line` says whose the scores are"
 DEVICE = typer.Option("--device", help="auto, cpu or cuda")
 
 
@@ -20,6 +21,7 @@ def predict(
     model: Annotated[str, typer.Option("--model", help="small, served (its tables rounded), cut or uniform")] = "small",
     weights: Annotated[Path | None, typer.Option("--weights", help="an exported safetensors file of this run")] = None,
     device: Annotated[str, DEVICE] = "auto",
+    max_bad_rows: Annotated[int, typer.Option("--max-bad-rows", min=0, help=BAD_ROWS)] = 0,
 ) -> None:
     """Score new rows with a run's small model; ids that training never saw read the out-of-vocabulary row."""
     from autodim.artifact import write_bytes
@@ -32,7 +34,10 @@ def predict(
         raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
-    frame = score(run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True), weights)
+    device_ = set_up(device, None)
+    frame = score(run, data, device_, model, lambda text: typer.echo(text, err=True), weights, max_bad_rows)
+    if max_bad_rows:
+        frame = frame.reset_index()
     if out is None:
         frame.to_csv(sys.stdout, index=False)
         return

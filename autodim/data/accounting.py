@@ -14,13 +14,15 @@ class Rejects:
     """Counts rejected rows and stops at the first one too many.
 
     Attributes:
-        limit: rows that may be rejected (`data.max_bad_rows`).
+        limit: rows that may be rejected.
+        setting: what sets the limit.
         rejected: rows rejected so far.
         blank: lines without any character; they are no rows and are counted apart.
         examples: where and why, for the first few.
     """
 
     limit: int
+    setting: str = "data.max_bad_rows"
     rejected: int = 0
     blank: int = 0
     examples: list[str] = field(default_factory=list)
@@ -37,8 +39,8 @@ class Rejects:
         if self.rejected > self.limit:
             shown = f"; it reads {excerpt(text)}" if text is not None else ""
             raise DataError(
-                f"{where}: {reason}{shown}. That makes {self.rejected} rejected row(s), data.max_bad_rows allows "
-                f"{self.limit}: correct the file, or raise data.max_bad_rows to leave such rows out"
+                f"{where}: {reason}{shown}. That makes {self.rejected} rejected row(s), {self.setting} allows "
+                f"{self.limit}: correct the file, or raise {self.setting} to leave such rows out"
             )
 
 

@@ -42,7 +42,7 @@ from autodim.data.manifest import (
     config_hash,
     source_hash,
 )
-from autodim.data.memory import Limits
+from autodim.data.memory import Limits, release
 from autodim.data.parts import write_parts
 from autodim.data.reader import Progress, open_log
 from autodim.data.splits import PARTS, TRAIN
@@ -91,6 +91,7 @@ def encode(
         tell = progress or (lambda what, done, total: None)
         pieces, accounted, sketches = _read(data, base, folder, source, limits, tell)
         part_of, thresholds = _assign(pieces, data)
+        release()
         sizes = np.zeros(len(PARTS), np.int64)
         for work in pieces:
             sizes += np.bincount(part_of(work), minlength=len(PARTS))
@@ -98,7 +99,7 @@ def encode(
         encoder = learn(
             pieces, part_of, data, trained=int(sizes[TRAIN]), limits=limits, out=out, folder=folder, tell=tell
         )
-        records = write_parts(pieces, part_of, encoder, data, out=out, tell=tell, group_bytes=limits.group)
+        records = write_parts(pieces, part_of, encoder, data, out=out, tell=tell, limits=limits)
         tables = tuple(_table_records(data, encoder, sketches))
         with (out / "counts.bin").open("wb") as stream:
             for table in tables:
@@ -135,6 +136,9 @@ def _read(
     for piece in open_log(data, base, rejects=rejects, source=source, progress=tell, block_bytes=limits.block):
         work, left_out = translate(piece, data, rows, rejects)
         rows += piece.table.num_rows
+        if limits.tight:
+            del piece
+            release()
         used, dropped = used + len(work), dropped + left_out
         if len(work):
             pieces.append(work)

@@ -59,16 +59,25 @@ def log_from_frame(
     return result
 
 
-def encode_rows(source: str | Path | pd.DataFrame, encoded: EncodedLog, base: Path = Path()) -> Columns:
+def encode_rows(
+    source: str | Path | pd.DataFrame,
+    encoded: EncodedLog,
+    base: Path = Path(),
+    rejects: Rejects | None = None,
+    places: list[int] | None = None,
+) -> Columns:
     """New rows, in memory, with the vocabularies and scales of an encoded log.
 
-    Every row of the source is kept, in order: a row that cannot be read is an error, `drop` and `split` do nothing.
-    Unseen values get id 0; a missing value that training rows never had, too.
+    Every row of the source is kept, in order: a row that cannot be read is an error (unless `rejects` allows for it),
+    `drop` and `split` do nothing. Unseen values get id 0; a missing value that training rows never had, too.
 
     Args:
         source: file(s) as in `data.path`, or a frame, with the slots' columns.
         encoded: what the model was trained on.
         base: what a relative path is relative to.
+        rejects: counts rows that cannot be read; default: none may be.
+        places: gains, for each row of the result, its line (CSV), row of its file (Parquet, from 1) or of the frame
+            (from 0).
 
     Returns:
         Columns of N rows; a label whose column is absent is NaN.
@@ -91,10 +100,12 @@ def encode_rows(source: str | Path | pd.DataFrame, encoded: EncodedLog, base: Pa
     read = data if frame is not None else data.model_copy(update={"path": str(source)})
     wanted = list(dict.fromkeys(c for slot in data.slots for c in (slot.source, slot.weights) if c is not None))
     optional = [c for c in (*(label.source for label in data.labels), *data.drop) if c not in wanted]
-    rejects, rows = Rejects(0), 0
+    rejects, rows = rejects or Rejects(0), 0
     works = []
     for piece in open_log(read, base, wanted, optional=optional, rejects=rejects, source=frame):
         works.append(translate(piece, data, rows, rejects, predict=True)[0])
+        if places is not None:
+            places += [piece.lines.of(int(row)) for row in works[-1].rows - rows]
         rows += piece.table.num_rows
     parts = [ids for group in grouped(works) for ids in encoder.encode(group)]
     if not parts:

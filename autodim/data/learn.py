@@ -12,7 +12,7 @@ from autodim.data import splits
 from autodim.data.bags import Bags
 from autodim.data.check import tables_of
 from autodim.data.encoder import Encoder
-from autodim.data.memory import Limits
+from autodim.data.memory import Limits, release
 from autodim.data.numeric import Scale, fit_scale, quantile_edges
 from autodim.data.reader import Progress
 from autodim.data.spill import Segment, Spilled
@@ -130,6 +130,8 @@ def _count(
         each(count, list(counters))
         while counters and sum(counter.nbytes for counter in counters.values()) > limits.vocabularies:
             del counters[max(counters, key=lambda table: counters[table].nbytes)]
+        if limits.tight:
+            release()
         tell("counting", k + 1, pieces.count)
     return counters
 

@@ -12,6 +12,7 @@ from autodim.config.schema import DataConfig
 from autodim.data.encoder import BAGS, Encoder, Ids, grouped, weighted
 from autodim.data.labels import check_classes
 from autodim.data.manifest import PartRecord
+from autodim.data.memory import Limits, release
 from autodim.data.reader import Progress
 from autodim.data.splits import PARTS, TRAIN
 from autodim.data.work import Pieces, Work
@@ -25,7 +26,7 @@ def write_parts(
     *,
     out: Path,
     tell: Progress,
-    group_bytes: int | None = None,
+    limits: Limits,
 ) -> list[PartRecord]:
     """Pass 2: the columns of every part.
 
@@ -36,18 +37,20 @@ def write_parts(
         data: slots and labels.
         out: a folder, which gains one folder a part.
         tell: progress.
-        group_bytes: pieces that are looked up together.
+        limits: of memory.
     """
     writers = [_Part(out / name, data) for name in PARTS]
     k = 0
     try:
-        for group in grouped(pieces, group_bytes):
+        for group in grouped(pieces, limits.group):
             for work, ids in zip(group, encoder.encode(group), strict=True):
                 parts = part_of(work)
                 for part, writer in enumerate(writers):
                     writer.append(work, ids, np.flatnonzero(parts == part))
                 k += 1
                 tell("writing", k, pieces.count)
+            if limits.tight:
+                release()
     finally:
         for writer in writers:
             writer.close()

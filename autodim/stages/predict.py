@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from autodim.config.reader import load_config
+from autodim.data.accounting import Rejects
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
 from autodim.errors import ConfigError, RunError
@@ -29,6 +30,7 @@ def predict(
     which: str = "small",
     say: Callable[[str], None] = lambda text: None,
     weights: Path | None = None,
+    max_bad_rows: int = 0,
 ) -> pd.DataFrame:
     """Probabilities of new rows.
 
@@ -40,9 +42,11 @@ def predict(
             `uniform`.
         say: told about slots most of whose ids were never seen (another notation, a wrong column).
         weights: an exported safetensors file of the small model, in any precision, to predict with instead.
+        max_bad_rows: rows that cannot be read, and are left out, before it is an error.
 
     Returns:
-        One column per label, one row per input row, in the same order; the index of a DataFrame is kept.
+        One column per label, one row per input row, in the same order; the index of a DataFrame is kept. With
+        `max_bad_rows` above 0 and a file, the index `line` says which line (Parquet: row, from 1) each score is of.
 
     Raises:
         RunError: no such run or model. DataError: a column is missing.
@@ -57,12 +61,17 @@ def predict(
             round_tables(network, allocation)
         else:
             read_weights(network, allocation, weights)
-    columns = encode_rows(rows, open_log(run))
+    rejects, places = Rejects(max_bad_rows, "--max-bad-rows"), list[int]()
+    columns = encode_rows(rows, open_log(run), rejects=rejects, places=places)
+    if rejects.rejected:
+        say(f"{rejects.rejected:,} row(s) cannot be read and have no score, the first: {rejects.examples[0]}")
     for name, share in zip(columns.one_hot_slots, (columns.ids == 0).double().mean(0).tolist(), strict=True):
         if share > UNSEEN:
             say(f"{name}: {share:.0%} of the ids were never seen in training; they read the out-of-vocabulary row")
     probabilities = predict_logits(network, columns, device).sigmoid().cpu().numpy()
-    index = rows.index if isinstance(rows, pd.DataFrame) else None
+    index = rows.index[places] if isinstance(rows, pd.DataFrame) else None
+    if index is None and max_bad_rows:
+        index = pd.Index(places, name="line")
     return pd.DataFrame(probabilities, columns=about["labels"], index=index)
 
 

@@ -32,7 +32,9 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         DataError: the log is not as it was described (file, line, column and what to do).
     """
     data = run.config.data
-    inputs = artifact.digest({"data": data.model_dump(mode="json"), "source": source_hash(data, Path.cwd(), frame)})
+    inputs = artifact.digest(
+        {"data": data.model_dump(mode="json", exclude={"memory"}), "source": source_hash(data, Path.cwd(), frame)}
+    )
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)
@@ -49,7 +51,19 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         f"{accounted.rejected:,} rejected; train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}; "
         f"{len(log.slots)} slots, {sum(t.rows for t in log.tables):,} ids"
     )
+    say_collisions(log, session)
     return held_out(log, run.config)
+
+
+def say_collisions(log: EncodedLog, session: Session) -> None:
+    """What hashing costs: values that share their row with another one."""
+    for table in log.manifest.tables:
+        if table.hashed is not None:
+            about = "" if table.hashed.exact else "about "
+            session.progress.line(
+                f"prepare: {table.name}: {about}{table.hashed.distinct:,} distinct values hashed into "
+                f"{table.hashed.buckets:,}; {about}{table.collisions:,} share their row with another"
+            )
 
 
 def check_parts(log: EncodedLog) -> None:
@@ -78,7 +92,8 @@ def encode_with_progress(
         nonlocal begun
         session.stop.check()
         if what != begun:
-            session.progress.start(f"prepare: {what}", total, done=done)
+            unit = {"reading": "B" if frame is None else "rows", "ordering": "tables"}.get(what, "pieces")
+            session.progress.start(f"prepare: {what}", total, unit, done=done)
             begun = what
         session.progress.update(done)
 
