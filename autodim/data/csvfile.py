@@ -100,37 +100,44 @@ def read_csv(
 
 
 def _parse(shape: Shape, block: bytes, lines: Lines, rejects: Rejects) -> tuple[pa.Table, Lines]:
+    try:
+        table = _pyarrow(shape, block, None, PARSE_BYTES)
+        wrong: list[Any] = []
+    except pa.ArrowInvalid:
+        table, wrong = _slowly(shape, block, lines, rejects)
+    if table is None or table.num_rows + len(wrong) != block.count(b"\n"):
+        raise _unreadable(shape.path, block, lines, ValueError("rows are lost"))
+    if wrong:
+        kept = np.delete(np.arange(block.count(b"\n")), [row.number - 1 for row in wrong])
+        lines = Lines(lines.first, lines.first + kept if lines.numbers is None else lines.numbers[kept])
+    return table, lines
+
+
+def _slowly(shape: Shape, block: bytes, lines: Lines, rejects: Rejects) -> tuple[pa.Table | None, list[Any]]:
+    """In one go (lines may be long) on one thread, where the parser tells which lines have too few or many fields."""
+    try:
+        block.decode()
+    except UnicodeDecodeError as error:  # the parser could not name such a line
+        raise _unreadable(shape.path, block, lines, error) from None
     wrong: list[Any] = []
-    every = lines
 
     def note(row: Any) -> str:
         wrong.append(row)
         return "skip" if rejects.rejected + len(wrong) <= rejects.limit else "error"
 
+    table = None
     try:
-        table = _pyarrow(shape, block, note, PARSE_BYTES)
-    except pa.ArrowInvalid:
-        table = None
-    if table is None or wrong:  # again in one go (lines may be long) on one thread, where the parser tells the lines
-        wrong.clear()
-        try:
-            table = _pyarrow(shape, block, note, 0)
-        except pa.ArrowInvalid as error:
-            if not wrong:
-                raise _not_utf8(shape.path, block, lines, error) from None
-        for row in wrong:
-            reason = f"{row.actual_columns} fields where {row.expected_columns} were expected"
-            rejects.add(f"{shape.path}, line {lines.of(row.number - 1)}", reason, row.text)
-        skipped = np.array([row.number - 1 for row in wrong])
-        kept = np.delete(np.arange(block.count(b"\n")), skipped)
-        lines = Lines(lines.first, lines.first + kept if lines.numbers is None else lines.numbers[kept])
-    if table is None or table.num_rows + len(wrong) != block.count(b"\n"):
-        # a row that has the wrong number of fields and is not UTF-8 never reaches `note`
-        raise _not_utf8(shape.path, block, every, ValueError("rows are lost"))
-    return table, lines
+        table = _pyarrow(shape, block, note, 0)
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise _unreadable(shape.path, block, lines, error) from None
+    for row in wrong:
+        reason = f"{row.actual_columns} fields where {row.expected_columns} were expected"
+        rejects.add(f"{shape.path}, line {lines.of(row.number - 1)}", reason, row.text)
+    return table, wrong
 
 
-def _pyarrow(shape: Shape, block: bytes, note: Callable[[Any], str], step: int) -> pa.Table:
+def _pyarrow(shape: Shape, block: bytes, note: Callable[[Any], str] | None, step: int) -> pa.Table:
     names = [str(i) for i in range(shape.fields)]  # not the true ones, which may repeat in columns nobody wants
     wanted = [names[i] for i in shape.where]
     parse = pa.csv.ParseOptions(delimiter=shape.delimiter, ignore_empty_lines=False, invalid_row_handler=note)
@@ -144,7 +151,7 @@ def _pyarrow(shape: Shape, block: bytes, note: Callable[[Any], str], step: int) 
     )
 
 
-def _not_utf8(path: Path, block: bytes, lines: Lines, error: Exception) -> DataError:
+def _unreadable(path: Path, block: bytes, lines: Lines, error: Exception) -> DataError:
     try:
         block.decode()
     except UnicodeDecodeError as wrong:

@@ -95,6 +95,31 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
     return Coded(np.append(new, np.int32(-1))[codes], again.dictionary)  # code -1 reads the appended -1
 
 
+def refuse_rounded(array: pa.Array | pa.ChunkedArray) -> None:
+    """Ids that went through floats too short for them have been rounded, and several may have become one.
+
+    Raises:
+        DataError: whole numbers from 2^53 (in 32 bits 2^24, in 16 bits 2^11) to 2^64 in a column of floats, as pandas
+            makes of integers with a gap.
+    """
+    dictionary, listed = pa.types.is_dictionary(array.type), is_list(array.type)
+    kind = array.type.value_type if listed or dictionary else array.type
+    if not pa.types.is_floating(kind):
+        return
+    values = flat(array)
+    values = values.flatten() if listed else values.dictionary if dictionary else values
+    found = values.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
+    bits = {16: 11, 32: 24, 64: 53}[kind.bit_width]
+    size = np.abs(found)
+    wrong = np.flatnonzero((size >= 2.0**bits) & (size < 2.0**64) & (np.floor(found) == found))
+    if len(wrong):
+        raise DataError(
+            f"found {found[wrong[0]]:.0f} in a column of type {kind}: from 2^{bits} on such ids have been rounded, and "
+            "several may have become one; store the column as integers or text (in pandas: dtype Int64 or str, when "
+            "reading)"
+        )
+
+
 def numbers(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of a column.
 

@@ -22,7 +22,7 @@ from autodim.data.hashing import bucketed, text_hashes
 from autodim.data.labels import label_values, matches
 from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
-from autodim.data.text import Coded, coded, flat, numbers, times
+from autodim.data.text import Coded, coded, flat, numbers, refuse_rounded, times
 from autodim.errors import DataError
 
 Item = TypeVar("Item")
@@ -179,6 +179,7 @@ def translate(
         named = coded(table[str(data.split.column)], data.missing)
         parts = _in(piece, str(data.split.column), lambda: splits.column_parts(named, data.split))
     elif data.split.by == "group" and not predict:
+        _in(piece, str(data.split.column), lambda: refuse_rounded(table[str(data.split.column)]))
         named = coded(table[str(data.split.column)], data.missing)
         # a row without a group is one of its own
         alone = splits.random_parts(rows + first_row, data.split)
@@ -200,12 +201,14 @@ def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
 
 
 def _texts(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> Coded | Bags:
+    refuse_rounded(table[slot.source])
     if slot.kind == "multi":
         return bags(table[slot.source], slot.separator, missing)
     return coded(table[slot.source], missing, slot.prefix)
 
 
 def _weighted(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> tuple[Bags, dict[str, np.ndarray]]:
+    refuse_rounded(table[slot.source])
     return weighted_bags(
         table[slot.source],
         None if slot.weights is None else table[slot.weights],

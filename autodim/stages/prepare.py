@@ -32,9 +32,8 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         DataError: the log is not as it was described (file, line, column and what to do).
     """
     data = run.config.data
-    inputs = artifact.digest(
-        {"data": data.model_dump(mode="json", exclude={"memory"}), "source": source_hash(data, Path.cwd(), frame)}
-    )
+    section = data.model_dump(mode="json", exclude={"memory"})  # the result does not depend on it
+    inputs = artifact.digest({"data": section, "source": source_hash(data, Path.cwd(), frame)})
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)

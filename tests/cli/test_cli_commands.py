@@ -267,6 +267,23 @@ def test_predict_reads_and_writes_csv_and_parquet(autodim, run, tmp_path):
     assert (uniform["click"] - printed["click"]).abs().max() > 1e-4
 
 
+def test_predict_leaves_bad_rows_out_on_request_and_says_whose_the_scores_are(autodim, run, tmp_path):
+    path = tmp_path / "rows.csv"
+    tiny_frame(10, seed=7).drop(columns="click").to_csv(path, index=False)
+    whole = pd.read_csv(io.StringIO(autodim("predict", run, path).out))
+    lines = path.read_text().splitlines()
+    lines[3:3] = ["too,few", "", "a,b,c,d,no-number"]  # lines 4 to 6
+    path.write_text("\n".join(lines) + "\n")
+    said = autodim("predict", run, path)
+    assert said.code == 3 and "raise --max-bad-rows" in said.err
+    assert autodim("predict", run, path, "--max-bad-rows", 1).code == 3
+    said = autodim("predict", run, path, "--max-bad-rows", 2)
+    assert said.code == 0 and "2 row(s) cannot be read" in said.err and "line 4" in said.err
+    found = pd.read_csv(io.StringIO(said.out))
+    assert found["line"].tolist() == [2, 3, *range(7, 15)]
+    assert found["click"].tolist() == pytest.approx(whole["click"].tolist(), rel=1e-6)
+
+
 def test_verify_names_what_is_damaged(autodim, config, tmp_path):
     folder = tmp_path / "run"
     assert autodim("prepare", config, f"run={folder}", "--quiet").code == 0
