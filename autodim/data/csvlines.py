@@ -50,34 +50,29 @@ def open_text(path: Path) -> IO[bytes]:
 
 def blocks(path: Path, stream: IO[bytes], size: int, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
     """Blocks of about `size` bytes that end with a line break, without a byte order mark."""
-    rest, start = b"", True
+    start = True
     raw: Any = getattr(stream, "fileobj", None) or stream
     while True:
         try:
             data = stream.read(size)
+            tail = stream.readline(MAX_LINE) if data[-1:] not in (b"", b"\n") else b""
         except (EOFError, zlib.error, OSError) as error:
             raise DataError(f"{path}: cannot be read beyond byte {raw.tell()}: {error}; is the file whole?") from None
+        if len(tail) == MAX_LINE:
+            raise DataError(
+                f"{path}, before byte {raw.tell()}: a line of more than {MAX_LINE >> 20} MB: is this a CSV "
+                "file with line feeds (\\n or \\r\\n) at its line ends?"
+            )
+        data = data + tail if tail else data
         if start:
-            data += stream.read(4) if 0 < len(data) < 4 else b""  # enough for a byte order mark
             if data[:2] in BOMS:
                 raise DataError(f"{path}: this is {BOMS[data[:2]]} text; save or convert it as UTF-8 (iconv -t UTF-8)")
             data, start = data.removeprefix(b"\xef\xbb\xbf"), False
         if progress is not None:
             progress(raw.tell())
         if not data:
-            break
-        data = rest + data
-        cut = data.rfind(b"\n") + 1
-        rest = data[cut:]
-        if len(rest) > MAX_LINE:
-            raise DataError(
-                f"{path}, before byte {raw.tell()}: a line of more than {MAX_LINE >> 20} MB: is this a CSV "
-                "file with line feeds (\\n or \\r\\n) at its line ends?"
-            )
-        if cut:
-            yield data[:cut]
-    if rest:
-        yield rest + b"\n"
+            return
+        yield data if data.endswith(b"\n") else data + b"\n"
 
 
 def refuse_nul(path: Path, block: bytes, first: int) -> None:

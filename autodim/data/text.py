@@ -35,11 +35,12 @@ class Coded:
         return len(self.codes)
 
     def to_arrow(self) -> pa.DictionaryArray:
-        return pa.DictionaryArray.from_arrays(pa.array(self.codes, mask=self.codes < 0), self.values)
+        gone = self.codes < 0
+        return pa.DictionaryArray.from_arrays(pa.array(self.codes, mask=gone if gone.any() else None), self.values)
 
     @staticmethod
     def from_arrow(array: pa.DictionaryArray) -> Coded:
-        return Coded(array.indices.fill_null(-1).to_numpy(zero_copy_only=False), array.dictionary)
+        return Coded(_codes(array.indices), array.dictionary)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -83,7 +84,7 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
         array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
     plain = not pa.types.is_dictionary(array.type)
     encoded = array.dictionary_encode() if plain else array
-    codes = encoded.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
+    codes = _codes(encoded.indices.cast(pa.int32()))
     values = _strings(encoded.dictionary)
     gone = pc.or_(pc.is_null(values), pc.is_in(values, value_set=pa.array(missing, TEXT)))
     if plain and is_text(array.type) and prefix is None and not pc.any(gone).as_py():
@@ -93,6 +94,12 @@ def coded(array: pa.Array | pa.ChunkedArray, missing: Sequence[str] = (), prefix
     again = pc.if_else(gone, pa.scalar(None, TEXT), values).dictionary_encode()
     new = again.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return Coded(np.append(new, np.int32(-1))[codes], again.dictionary)  # code -1 reads the appended -1
+
+
+def _codes(indices: pa.Array) -> np.ndarray:
+    """Indices with -1 for null; without a copy where none is."""
+    indices = indices.fill_null(-1) if indices.null_count else indices
+    return indices.to_numpy(zero_copy_only=False)
 
 
 def refuse_rounded(array: pa.Array | pa.ChunkedArray) -> None:
