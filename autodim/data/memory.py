@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-LEAST = 64  # MB; below, blocks would be too small to be worth a thread
 _LIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None  # glibc has it
 _CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 

@@ -40,6 +40,16 @@ def test_three_commands_from_an_unknown_log_to_widths(autodim: Command, tmp_path
     assert (tmp_path / "runs" / "my" / "widths.yaml").is_file()
 
 
+def test_a_parquet_with_list_columns_needs_no_edit(autodim: Command, tmp_path: Path) -> None:
+    frame = tiny_frame(1500)
+    frame["tags"] = [text.split("|") if text else [] for text in frame["tags"]]
+    frame.to_parquet("clicks.parquet")
+    code, _, err = autodim("init", "clicks.parquet", "--label", "click", "--out", "lists.yaml")
+    assert code == 0 and "lists of 5 distinct ids" in err
+    assert autodim("search", "lists.yaml", "--quiet", *SHORT)[0] == 0
+    assert "tags" in (tmp_path / "runs" / "lists" / "widths.yaml").read_text()
+
+
 def test_nothing_is_overwritten_without_force(autodim: Command, tmp_path: Path) -> None:
     tiny_frame(200).to_csv("clicks.csv", index=False)
     Path("my.yaml").write_text("mine")

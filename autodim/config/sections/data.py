@@ -111,7 +111,7 @@ class DataConfig(Section):
     missing: tuple[str, ...] = Field(("",), description="texts that mean missing; they get an id of their own")
     min_count: Positive = Field(1, description="rarer values share the out-of-vocabulary id")
     max_bad_rows: NonNegative = Field(0, description="rows that cannot be read before prepare stops")
-    memory: Annotated[int, Field(ge=64)] | None = Field(
+    memory: Annotated[int, Field(ge=128)] | None = Field(
         None, description="MB that prepare may take beside what Python holds; default: half of the machine's"
     )
     split: SplitConfig = SplitConfig()
