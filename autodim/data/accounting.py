@@ -47,3 +47,8 @@ class Rejects:
 def excerpt(text: str, length: int = 80) -> str:
     """The start of a text, quoted, with control characters escaped: safe to print."""
     return repr(text[:length] + ("..." if len(text) > length else ""))
+
+
+def printable(text: str) -> str:
+    """A text with its control characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile
-from autodim.data.accounting import Rejects, excerpt
+from autodim.data.accounting import Rejects, excerpt, printable
 from autodim.data.csvlines import Lines
 from autodim.data.files import is_parquet, log_files
 from autodim.data.logs import DERIVED
@@ -125,7 +125,7 @@ def _wanted(
     stored = [wish.derived[c][0] if c in wish.derived and c not in names else c for c in wish.wanted]
     for column in stored:
         if column not in names:
-            known = did_you_mean(column, list(names))
+            known = did_you_mean(column, [printable(name) for name in names])
             shown = known if len(known) < 600 else f"; it has {len(names)} columns, the first {excerpt(names[0])}"
             raise DataError(f"{where}: no column {excerpt(column)}{shown}{hint}")
     return list(dict.fromkeys([*stored, *(c for c in wish.optional if c in names)]))
