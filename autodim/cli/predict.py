@@ -34,8 +34,10 @@ def predict(
         raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
-    device_ = set_up(device, None)
-    frame = score(run, data, device_, model, lambda text: typer.echo(text, err=True), weights, max_bad_rows)
+
+    frame = score(
+        run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True), weights, max_bad_rows
+    )
     if max_bad_rows:
         frame = frame.reset_index()
     if out is None:
