@@ -22,7 +22,7 @@ from autodim.config.sections.optimizer import (
     TableOptimizerConfig,
 )
 from autodim.config.sections.prune import BudgetConfig, PruneConfig, QualityConfig, SlotLimits
-from autodim.config.sections.train import PretrainConfig, RetrainConfig, TrainConfig
+from autodim.config.sections.train import PretrainConfig, RetrainConfig, TrainConfig, WatchConfig, WindowsConfig
 from autodim.config.sections.weighting import WeightingConfig
 
 __all__ = [
@@ -46,7 +46,9 @@ __all__ = [
     "SplitConfig",
     "TableOptimizerConfig",
     "TrainConfig",
+    "WatchConfig",
     "WeightingConfig",
+    "WindowsConfig",
 ]
 
 

@@ -219,6 +219,19 @@ class EncodedLog:
             raise RunError(f"{self.path / record.file}: {found.rows} ids, but the manifest says {record.rows}")
         return found
 
+    def times(self, part: str) -> Tensor:
+        """When each row of a part was: N float64, microseconds since 1970 or the column's own numbers (the manifest's
+        `time` tells).
+
+        Raises:
+            RunError: the log was not split by time, or it was encoded by a version that kept no times.
+        """
+        if self.manifest.time is None:
+            raise RunError(
+                f"{self.path}: no times of rows; they are kept where data.split.by is `time`; run prepare again"
+            )
+        return torch.from_numpy(_map(self.path / part / "time.bin", np.float64, (self.manifest.parts[part].rows,)))
+
     def part(self, name: str) -> Columns:
         """The rows of `train`, `valid` or `test`, memory-mapped (writes to them never reach the disk).
 

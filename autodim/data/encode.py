@@ -6,6 +6,7 @@ the training rows (only they: nothing of valid or test leaks) are counted and me
     ids.bin              N x S1 int32, row-major: `categorical` and `buckets` slots in the config's order
     numeric.bin          N x n float32: `value` slots, standardised, missing 0
     labels.bin           N x T float32: 0, 1, NaN missing
+    time.bin             N float64: when a row was (only with a split by time)
     bag_<k>_values.bin   int32, and bag_<k>_offsets.bin, N + 1 int64: the k-th `multi` or `scaled` slot;
                          bag_<k>_weights.bin, float32, where it has weights (of `mean`: adding up to 1 in a row)
 
@@ -117,6 +118,7 @@ def encode(
         labels=tuple(label.name for label in data.labels),
         parts=dict(zip(PARTS, records, strict=True)),
         rows=accounted,
+        time=pieces.kind or None,
         thresholds=tuple(min(t, 1.7e308) for t in thresholds) if thresholds else None,  # JSON has no infinity
         config_hash=hashes[0],
         source_hash=hashes[1],

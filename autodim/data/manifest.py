@@ -107,6 +107,7 @@ class Manifest(_Record):
     parts: dict[str, PartRecord]
     rows: RowsRecord
     thresholds: tuple[float, ...] | None = None
+    time: Literal["number", "time"] | None = None  # what time.bin holds: split by time, `time` in microseconds
     config_hash: str
     source_hash: str
 

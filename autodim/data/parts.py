@@ -70,7 +70,7 @@ class _Part:
         self.positives = np.zeros(len(data.labels))
         bags = [slot for slot in data.slots if slot.kind in BAGS]
         bag_count = len(bags)
-        names = ["ids", "numeric", "labels"]
+        names = ["ids", "numeric", "labels", *(["time"] if data.split.by == "time" else [])]
         names += [f"bag_{k}_{what}" for k in range(bag_count) for what in ("values", "offsets")]
         names += [f"bag_{k}_weights" for k, slot in enumerate(bags) if weighted(slot)]
         self._files: dict[str, IO[bytes]] = {name: (folder / f"{name}.bin").open("wb") for name in names}
@@ -85,6 +85,8 @@ class _Part:
         self.positives += np.nansum(labels, 0, dtype=np.float64)
         for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
             array.tofile(self._files[name])
+        if "time" in self._files:
+            work.key[rows].tofile(self._files["time"])
         for k, (values, offsets, weights) in enumerate(ids.bags):
             lengths = np.diff(offsets)
             chosen = np.zeros(len(lengths), bool)

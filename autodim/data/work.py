@@ -96,9 +96,11 @@ class Pieces:
 
     def __init__(self, folder: Path, labels: int) -> None:
         self._folder, self._labels, self.count = folder, labels, 0
+        self.kind = ""  # of the sort keys
 
     def append(self, work: Work) -> None:
         work.save(self._folder / f"{self.count}.arrow")
+        self.kind = work.kind
         self.count += 1
 
     def __iter__(self) -> Iterator[Work]:

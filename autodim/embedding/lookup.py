@@ -124,11 +124,12 @@ class Lookup:
         """What the model reads: the slot vectors, and the first-order terms B x S (None when there are none).
 
         Args:
-            leaves: stand-ins for the leaves (a perturbed second pass); default: the leaves.
+            leaves: stand-ins for the leaves (a perturbed second pass, or some of the batch's rows); default: the
+                leaves.
         """
         leaves = self.leaves if leaves is None else leaves
         wide = [g for g in self.groups if g.vectors is not None]
-        vectors = self._vectors(wide, leaves[: len(wide)])
+        vectors = self._vectors(wide, leaves[: len(wide)], leaves[0].shape[0] if leaves else self.size)
         first = leaves[len(wide) :]
         if not first:
             return vectors, None
@@ -136,13 +137,13 @@ class Lookup:
         linear = linear.squeeze(-1)
         return vectors, linear if self.tables.in_order else linear.index_select(1, self.tables.restore)
 
-    def _vectors(self, wide: list[GroupLookup], leaves: Sequence[Tensor]) -> SlotVectors:
+    def _vectors(self, wide: list[GroupLookup], leaves: Sequence[Tensor], size: int) -> SlotVectors:
         tables = self.tables
         if tables.plain and len(wide) == 1:
             return Stacked(leaves[0])
         groups = [(leaf, g.group.projections(), g.group.positions) for leaf, g in zip(leaves, wide, strict=True)]
         like = leaves[0] if leaves else tables.restore.new_zeros((), dtype=torch.float32)
-        return Concatenated(groups, tables.slot_bias(), self.size, len(tables.layout.slots), tables.layout.common, like)
+        return Concatenated(groups, tables.slot_bias(), size, len(tables.layout.slots), tables.layout.common, like)
 
     def assign(self, gradients: Sequence[Tensor | None]) -> None:
         """Give each table its sparse gradient over the unique rows, from the gradients at the leaves (or at their

@@ -16,7 +16,7 @@ from autodim.models.base import Model
 from autodim.optim import build_dense_optimizer, build_table_optimizer
 from autodim.optim.agc import AGC
 from autodim.optim.asam import ASAM
-from autodim.optim.cowclip import CowClip
+from autodim.optim.cowclip import CowClip, scale_for_batch
 from autodim.optim.helen import Helen
 from autodim.optim.norm_clip import NormClip
 from autodim.optim.sam import SAM
@@ -37,7 +37,7 @@ class Rules:
         optimizers: the tables' and the dense parameters'; either is left out where it has nothing to update.
         perturbation: the second pass, or None.
         clippers: in order.
-        schedules: one per optimizer, or none; `step()` each after every update.
+        schedules: at most one per optimizer; `step()` each after every update.
     """
 
     optimizers: list[torch.optim.Optimizer]
@@ -67,6 +67,7 @@ def build_rules(
     Raises:
         ConfigError: Helen with frequency `global`, but no counts.
     """
+    config = scaled(config)
     tables, dense = network.tables.table_parameters(), network.dense_parameters()
     optimizers: list[torch.optim.Optimizer] = []
     if tables:
@@ -82,8 +83,35 @@ def build_rules(
         optimizers,
         None if config.perturb is None else build_perturbation(config.perturb, counts),
         [build_clipper(one, network, scales) for one in config.clip],
-        [] if config.schedule is None else build_schedules(config.schedule, optimizers, epochs, steps_per_epoch),
+        _schedules(config, optimizers, bool(tables), epochs, steps_per_epoch),
     )
+
+
+def scaled(config: OptimizerConfig) -> OptimizerConfig:
+    """The rates for a batch that is `scale_batch` times as large: CowClip's rule, but for its warm-up."""
+    if config.scale_batch == 1:
+        return config
+    new = scale_for_batch(config.scale_batch, config.tables.lr, config.tables.l2, config.dense.lr)
+    return config.model_copy(
+        update={
+            "tables": config.tables.model_copy(update={"l2": new.l2}),
+            "dense": config.dense.model_copy(update={"lr": new.dense_lr}),
+            "clip": tuple(one.model_copy(update={"l2": one.l2 * config.scale_batch}) for one in config.clip),
+        }
+    )
+
+
+def _schedules(
+    config: OptimizerConfig, optimizers: Sequence[torch.optim.Optimizer], tables: bool, epochs: int, steps: int
+) -> list[LRScheduler]:
+    """The config's schedule on all optimizers; with `scale_batch` the dense one rises for at least an epoch."""
+    if config.scale_batch == 1:
+        return [] if config.schedule is None else build_schedules(config.schedule, optimizers, epochs, steps)
+    plain, dense = optimizers[:1] if tables else [], optimizers[1:] if tables else optimizers
+    schedule = config.schedule or ScheduleConfig(name="constant")
+    warm = schedule.model_copy(update={"warmup": max(schedule.warmup, 1.0)})
+    of_tables = [] if config.schedule is None else build_schedules(schedule, plain, epochs, steps)
+    return [*of_tables, *build_schedules(warm, dense, epochs, steps)]
 
 
 def build_perturbation(config: PerturbConfig, counts: Mapping[str, Tensor] | None = None) -> Perturbation:

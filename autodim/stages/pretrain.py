@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
-from autodim.training.checkpoints import Checkpoints
+from autodim.training.checkpoints import Checkpoints, load_optimizers, save_state
+from autodim.training.course import Windows, cut_windows, period_length
 from autodim.training.device import use_bf16
 from autodim.training.distill import distilled
 from autodim.training.feed import fits
@@ -78,12 +80,14 @@ def train_network(
     folder: Path,
     session: Session,
     teacher: tuple[Network, float] | None = None,
+    start: tuple[dict[str, torch.Tensor], list[dict[str, Any]]] | None = None,
 ) -> FitResult:
     """Train a network on a log with the optimizers that the config names; checkpoints in the folder, which is
     named after the stage.
 
     Args:
         teacher: the uncut network and the share of its probabilities in the training labels.
+        start: optimizer state to begin with (of `optimizer_tensors`), for an online continuation.
     """
     train, valid = log.part("train"), log.part("valid")
     for name, part in (("train", train), ("valid", valid)):
@@ -100,24 +104,50 @@ def train_network(
         clippers=rules.clippers,
         missing=bool(torch.isnan(train.labels).any()),
         bf16=use_bf16(config.bf16, device),
+        pieces=config.accumulate,
     )
     if device.type != "cpu":  # a part lies on the device as a whole where it fits; otherwise its batches travel
         train, valid = (part.to(device) if fits(part, device) else part for part in (train, valid))
     if teacher is not None:
         train = distilled(train, teacher[0].to(device), teacher[1], device)
-    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules)
-    return training.run(session.progress, folder.name, session.stop)
+    course = None if config.windows is None else log_windows(config, log, seed)
+    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules, course)
+    if start is not None:
+        load_optimizers(rules.optimizers, *start)
+    result = training.run(session.progress, folder.name, session.stop)
+    kept = training.best_optimizers()
+    if kept is not None:
+        save_state(folder / "optimizer", *kept)
+    return result
+
+
+def log_windows(config: TrainConfig, log: EncodedLog, seed: int) -> Windows:
+    """The windows of a log's training rows that the config names.
+
+    Raises:
+        ConfigError: a period that the time column cannot have, or too few of them. RunError: no times were kept.
+    """
+    assert config.windows is not None
+    times = log.times("train")
+    period = period_length(config.windows.period, log.manifest.time or "")
+    windows = cut_windows(times, period, config.windows.size, config.windows.stride)
+    return Windows(windows, config.batch, config.epochs, derive(seed, "order"))
 
 
 def log_rules(network: Network, config: TrainConfig, log: EncodedLog) -> Rules:
     """Everything that turns gradients into updates, for a network on its device and the training rows of a log."""
     rules = config.optimizer
+    steps = Order(len(log.part("train")), config.batch, 0).steps_per_epoch
+    epochs = config.epochs
+    if config.windows is not None:  # a schedule runs over all windows; the mean window is its epoch
+        course = log_windows(config, log, 0)
+        epochs, steps = course.epochs, max(1, course.total // course.epochs)
     l2 = rules.tables.l2 or any(one.l2 for one in rules.clip)
     return build_rules(
         rules,
         network,
-        epochs=config.epochs,
-        steps_per_epoch=Order(len(log.part("train")), config.batch, 0).steps_per_epoch,
+        epochs=epochs,
+        steps_per_epoch=steps,
         counts={table.name: log.counts(table.name) for table in log.tables},
         l2_scales=l2_scales(network.tables, log, config.batch) if l2 else None,
     )
@@ -160,6 +190,8 @@ def finish(
 ) -> None:
     """Write a stage's model and history, and drop its checkpoints."""
     artifact.write_json(folder / "history.json", [p.to_json() for p in trained.points])
+    if trained.events:
+        artifact.write_json(folder / "events.json", [e.to_json() for e in trained.events])
     best = trained.best
     save_network(
         folder / "model",

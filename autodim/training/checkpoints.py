@@ -36,10 +36,16 @@ class Checkpoints:
             artifact.write_json(folder / "state.json", state)
         self._prune()
 
-    def save_best(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Save the weights of the best evaluation so far."""
+    def save_best(self, step: int, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+        """Save the weights of the best evaluation so far, and what else belongs to it."""
         with artifact.fresh_directory(self.folder / f"best-{step:012d}") as folder:
             save_tensors(folder / "state.safetensors", tensors)
+            if about is not None:
+                artifact.write_json(folder / "about.json", about)
+
+    def about_best(self, step: int) -> dict[str, Any]:
+        """What `save_best(step)` kept beside the weights."""
+        return artifact.read_json(self.folder / f"best-{step:012d}" / "about.json")
 
     def best(self, step: int) -> dict[str, Tensor]:
         """The weights saved by `save_best(step)`."""
@@ -47,16 +53,28 @@ class Checkpoints:
         artifact.verify(folder)
         return load_tensors(folder / "state.safetensors")
 
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest checkpoint that is whole, its best one included; None when there is none."""
+    def latest(self, good: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest checkpoint that is whole, its best one included; None when there is none.
+
+        Args:
+            good: only one whose state says that it is good (nothing was diverging then).
+        """
         for step, folder in sorted(self._steps(), reverse=True):
             if not artifact.is_valid(folder):
                 continue
             state = artifact.read_json(folder / "state.json")
             best = state.get("best_step")
+            if good and not state.get("good", True):
+                continue
             if best is None or best == step or artifact.is_valid(self.folder / f"best-{best:012d}"):
                 return load_tensors(folder / "state.safetensors"), state
         return None
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: a training goes on from `step` in another way."""
+        for number, folder in self._steps():
+            if number > step:
+                shutil.rmtree(folder)
 
     def clear(self) -> None:
         """Remove the checkpoints of a finished stage."""
@@ -72,14 +90,15 @@ class Checkpoints:
 
     def _prune(self) -> None:
         steps = sorted(self._steps())
-        for _, folder in steps[:-KEEP]:
+        try:
+            states = {folder: artifact.read_json(folder / "state.json") for _, folder in steps}
+        except RunError:
+            return  # a damaged neighbour: remove nothing that it may refer to
+        kept = {folder for _, folder in steps[-KEEP:]}
+        kept |= {folder for _, folder in [x for x in steps if states[x[1]].get("good", True)][-1:]}
+        for folder in states.keys() - kept:
             shutil.rmtree(folder)
-        referred = set()
-        for _, folder in steps[-KEEP:]:
-            try:
-                referred.add(artifact.read_json(folder / "state.json").get("best_step"))
-            except RunError:
-                return  # a damaged neighbour: remove nothing that it may refer to
+        referred = {states[folder].get("best_step") for folder in kept}
         for path in self.folder.glob("best-*"):
             if int(path.name.removeprefix("best-")) not in referred:
                 shutil.rmtree(path)
@@ -110,6 +129,23 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({error})") from error
+
+
+def save_state(folder: Path, tensors: dict[str, Tensor], rest: list[dict[str, Any]]) -> None:
+    """Optimizers' state (of `optimizer_tensors`) as a sealed folder."""
+    with artifact.fresh_directory(folder) as temporary:
+        save_tensors(temporary / "state.safetensors", tensors)
+        artifact.write_json(temporary / "state.json", rest)
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The reverse of `save_state`.
+
+    Raises:
+        RunError: missing or damaged.
+    """
+    artifact.verify(folder)
+    return load_tensors(folder / "state.safetensors"), artifact.read_json(folder / "state.json")
 
 
 def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -61,8 +61,13 @@ class Gauges:
 
     def read(self) -> dict[str, float]:
         """All gauges as numbers; the means begin anew. Waits for the device once."""
-        values = {key: total / self.steps for key, total in self.sums.items()}
+        found = self.peek()
         self.sums, self.steps = {}, 0
+        return found
+
+    def peek(self) -> dict[str, float]:
+        """All gauges as numbers; the means go on. Waits for the device once."""
+        values = {key: total / self.steps for key, total in self.sums.items()}
         skipped = {}
         for optimizer in self.step.optimizers:
             if isinstance(optimizer, Clippy):

@@ -1,11 +1,11 @@
-"""The training loop: steps, evaluations several times an epoch, early stop, checkpoints, an exact resume."""
+"""The training loop: steps, evaluations, early stop, a watch for divergence, checkpoints, an exact resume."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
-from autodim.data.batches import Order
 from autodim.data.columns import Columns
 from autodim.errors import TrainingError
 from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
+from autodim.training.course import Course, Epochs
 from autodim.training.feed import Feed
 from autodim.training.gauges import Gauges
 from autodim.training.interrupt import Interrupted, StopFlag
@@ -27,6 +27,7 @@ from autodim.training.network import Network
 from autodim.training.progress import Progress
 from autodim.training.seeds import derive
 from autodim.training.step import Stateful, Step
+from autodim.training.watch import Event, LossRing, make_detector, parameter_norms
 
 WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the device
 CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
@@ -74,31 +75,43 @@ def _number(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a training went: its evaluations, the best one, and the seconds of this process."""
+    """How a training went.
+
+    Attributes:
+        points: its evaluations. best: the one whose weights were kept.
+        seconds: of this process. steps: updates done.
+        events: what the watch saw.
+    """
 
     points: tuple[Point, ...]
     best: Point
     seconds: float
     steps: int
+    events: tuple[Event, ...] = ()
 
 
-def predict(network: Network, columns: Columns, device: torch.device, chunk: int = CHUNK) -> Tensor:
-    """Logits N x T of all rows, on the device, in evaluation mode and without gradients."""
+def predict(
+    network: Network, columns: Columns, device: torch.device, chunk: int = CHUNK, rows: Tensor | None = None
+) -> Tensor:
+    """Logits N x T of all rows (or of some, by number), on the device, in evaluation mode and without gradients."""
     was_training = network.training
     network.eval()
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(columns), chunk):
-            batch = columns.batch(slice(start, min(start + chunk, len(columns))), device)
+        count = len(columns) if rows is None else len(rows)
+        for start in range(0, count, chunk):
+            span = slice(start, min(start + chunk, count))
+            batch = columns.batch(span if rows is None else rows[span], device)
             parts.append(network(batch).float())
     network.train(was_training)
     return torch.cat(parts) if parts else torch.zeros(0, columns.labels.shape[1], device=device)
 
 
-def evaluate(network: Network, columns: Columns, device: torch.device) -> list[Metrics]:
-    """Metrics per task on one part of a log."""
-    logits = predict(network, columns, device)
-    return evaluate_logits(logits, columns.labels.to(device))
+def evaluate(network: Network, columns: Columns, device: torch.device, rows: Tensor | None = None) -> list[Metrics]:
+    """Metrics per task on one part of a log, or on some of its rows."""
+    logits = predict(network, columns, device, rows=rows)
+    labels = columns.labels if rows is None else columns.labels.index_select(0, rows.to(columns.device))
+    return evaluate_logits(logits, labels.to(device))
 
 
 class Training:
@@ -112,6 +125,10 @@ class Training:
         seed: of the order of the rows and of dropout; every batch is a pure function of (seed, epoch, step).
         folder: where checkpoints go; None: nowhere, and nothing is resumed.
         schedules: of the step's optimizers; each moves on after every update.
+        course: which rows are read when; default: epochs over all of them.
+
+    Raises:
+        ValueError: a policy `rollback` without a folder.
     """
 
     def __init__(
@@ -123,23 +140,32 @@ class Training:
         seed: int,
         folder: Path | None = None,
         schedules: Sequence[LRScheduler] = (),
+        course: Course | None = None,
     ):
         self.network, self.step, (self.train, self.valid) = network, step, parts
         self.config, self.seed, self.schedules = config, seed, schedules
+        if config.watch.policy == "rollback" and folder is None:
+            raise ValueError("watch.policy: rollback goes back to checkpoints; give a folder for them")
         self.gauges = Gauges(step)
         device = self.device = next(chain(network.parameters(), network.buffers())).device
         train = self.train
-        self.order = Order(len(train), config.batch, derive(seed, "order"))
+        self.course = course or Epochs(
+            len(train), config.batch, config.epochs, config.evals_per_epoch, derive(seed, "order")
+        )
         self.checkpoints = Checkpoints(folder) if folder else None
         self.points: list[Point] = []
         self.position = 0  # steps done
         self.best: Point | None = None
         self.best_weights: dict[str, Tensor] | None = None
         self.since_best = 0
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.loss_steps = 0
-        steps = self.order.steps_per_epoch
-        self.eval_at = {max(1, round(steps * k / config.evals_per_epoch)) for k in range(1, config.evals_per_epoch + 1)}
+        self.best_state: tuple[dict[str, Tensor], list[dict[str, Any]]] | None = None
+        self.loss_sum, self.loss_steps = 0.0, 0  # of the finite losses since the last evaluation
+        self.ring = LossRing(WATCH_EVERY, device)
+        self.detector = make_detector(config.watch)
+        self.events: list[Event] = []
+        self.rollbacks = 0
+        self.stopped = False
+        self.saved_at = -1
 
     def run(self, progress: Progress, title: str, stop: StopFlag | None = None) -> FitResult:
         """Train to the end, from the last checkpoint where there is one.
@@ -150,87 +176,160 @@ class Training:
         """
         began = time.monotonic()
         self._resume()
-        steps = self.order.steps_per_epoch
-        total = steps * self.config.epochs
+        course, total = self.course, self.course.total
+        if self.config.watch.policy == "rollback" and self.position == 0 and self.saved_at < 0:
+            self._save()  # what a divergence before the first evaluation goes back to
         progress.start(title, total * self.config.batch, done=self.position * self.config.batch)
         self.network.train()
-        feed = Feed(self.train, lambda position: self.order.rows(*divmod(position, steps)), total, self.device)
+        feed = Feed(self.train, lambda position: course.rows(*course.at(position)), total, self.device)
         finished = self._finished()
         while self.position < total and not finished:
-            epoch, step = divmod(self.position, steps)
+            epoch, step = course.at(self.position)
             batch = feed(self.position)
             losses = self.step(batch, derive(self.seed, "dropout", epoch, step))
             for schedule in self.schedules:
                 schedule.step()
             self.gauges.update()
-            self.loss_sum += losses.sum()
-            self.loss_steps += 1
+            self.ring.add(losses)
             self.position += 1
-            if self.position % WATCH_EVERY == 0:
-                self._watch(epoch, step)
-                progress.update(self.position * self.config.batch, self._note(epoch))
-            if step + 1 in self.eval_at:
-                self._watch(epoch, step)
-                finished = self._evaluate(epoch)
+            evaluates = course.evaluates(epoch, step)
+            if self.position % WATCH_EVERY == 0 or evaluates:
+                kept = self._watch(epoch, step, progress)
+                if kept and evaluates:
+                    self._evaluate(epoch, progress)
+                finished = self._finished()
                 progress.update(self.position * self.config.batch, self._note(epoch))
             if stop is not None and stop.signum is not None:
-                self._save()
+                self._save(good=False)
                 raise Interrupted(stop.signum)
         feed.close()
         assert self.best is not None, "at least one evaluation a run"
         self.network.load_state(self._best_weights())
-        return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position)
+        for event in self.detector.end() if not self.stopped else ():
+            self._tell(event, progress)
+        return FitResult(
+            tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events)
+        )
 
     def _note(self, epoch: int) -> str:
         best = f"best valid AUC {self.best.valid_auc:.4f}" if self.best else ""
-        return f"epoch {epoch + 1}/{self.config.epochs}  {best}"
+        name = "epoch" if self.course.judged else "window epoch"
+        return f"{name} {epoch + 1}/{self.course.epochs}  {best}"
 
-    def _watch(self, epoch: int, step: int) -> None:
-        if not math.isfinite(float(self.loss_sum)):
-            raise TrainingError(
-                f"epoch {epoch + 1}, step {step + 1}: the training loss is not finite within the last {WATCH_EVERY} "
-                "steps; expected finite numbers; lower the learning rates (pretrain.optimizer) or look for extreme "
-                "values in the numeric columns; the last checkpoint is kept"
-            )
+    def _watch(self, epoch: int, step: int, progress: Progress) -> bool:
+        """Judge the losses since the last look; False where the training went back or ends here."""
+        losses = self.ring.read()
+        for step_number, loss in enumerate(losses, start=self.position - len(losses) + 1):
+            if math.isfinite(loss):
+                self.loss_sum += loss
+                self.loss_steps += 1
+            event = self.detector.loss(step_number, loss)
+            if event is not None and not self._act(event, epoch, step, progress):
+                return False
+        return True
 
-    def _evaluate(self, epoch: int) -> bool:
-        metrics = evaluate(self.network, self.valid, self.device)[0]
-        loss = float(self.loss_sum) / max(self.loss_steps, 1)
-        self.loss_sum.zero_()
-        self.loss_steps = 0
+    def _evaluate(self, epoch: int, progress: Progress) -> None:
+        rows = self.course.held_out(epoch)
+        metrics = evaluate(self.network, self.valid if rows is None else self.train, self.device, rows)[0]
+        event = self.detector.evaluation(self.position, metrics.auc, metrics.logloss)
+        if event is not None and not self._act(event, *self.course.at(self.position - 1), progress):
+            return
+        loss = self.loss_sum / max(self.loss_steps, 1)
+        self.loss_sum, self.loss_steps = 0.0, 0
         lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
         point = Point(epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read())
         self.points.append(point)
         # an AUC that cannot be computed (one class in valid) never stops a training: the log loss decides then
-        if self.best is None or _better(point, self.best):
+        if self.best is None or not self.course.judged or _better(point, self.best):
             self.best, self.since_best = point, 0
             self.best_weights = {k: v.clone() for k, v in self.network.state().items()}
+            kept = dict(self.best_weights)
+            if self.config.keep_state:
+                tensors, rest = optimizer_tensors(self.step.optimizers)
+                self.best_state = {k: v.clone() for k, v in tensors.items()}, rest
+                kept |= self.best_state[0]
             if self.checkpoints:
-                self.checkpoints.save_best(self.position, self.best_weights)
+                self.checkpoints.save_best(self.position, kept, {"optimizers": (self.best_state or ({}, []))[1]})
         else:
             self.since_best += 1
-            for optimizer in self.step.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] *= self.config.plateau
+            scale_rates(self.step.optimizers, self.schedules, self.config.plateau)
         self._save()
-        return self._finished()
+
+    def _act(self, event: Event, epoch: int, step: int, progress: Progress) -> bool:
+        """Follow the policy; False where the training went back or ends here.
+
+        Raises:
+            TrainingError: numbers that are not finite, and nothing to go back to.
+        """
+        watch = self.config.watch
+        event = replace(event, attempt=self.rollbacks, optimizer=self.gauges.peek())
+        if event.kind != "full":
+            self._tell(event, progress)
+            return True
+        event = replace(event, norms=parameter_norms(dict(self.network.named_parameters())))
+        if watch.policy == "rollback" and self.rollbacks < watch.rollbacks:
+            self._roll_back(replace(event, action="rollback"), progress)
+            return False
+        finite, ends = event.reason != "not finite", watch.policy != "warn"
+        if ends and self.best is not None:
+            self.stopped = True
+            self._tell(replace(event, action="stop"), progress)
+            return False
+        if finite and not ends:
+            self._tell(event, progress)
+            return True
+        said = "the training loss is not finite" if not finite else f"training diverged ({event.words()})"
+        raise TrainingError(
+            f"epoch {epoch + 1}, step {step + 1}: {said}, since update {event.step:,}; expected finite numbers that "
+            "fall; lower the learning rates (pretrain.optimizer), clip (optimizer.clip, or dense: clippy_adagrad), set "
+            "watch.policy: rollback, or look for extreme values in the numeric columns; the last checkpoint is kept"
+        )
+
+    def _tell(self, event: Event, progress: Progress) -> None:
+        self.events.append(event)
+        progress.line(f"watch: {event.words()}")
+
+    def _roll_back(self, event: Event, progress: Progress) -> None:
+        """Go back to the last good checkpoint, and on from there with lower rates."""
+        found = self.checkpoints.latest(good=True) if self.checkpoints else None
+        assert self.checkpoints is not None and found is not None, "saved at the start"
+        events, rollbacks = self.events, self.rollbacks + 1
+        self._restore(*found)
+        self.best_weights = self.best_state = None  # of a later evaluation, perhaps; the checkpoint's is on disk
+        self.events, self.rollbacks = events, rollbacks
+        self._tell(event, progress)
+        scale_rates(self.step.optimizers, self.schedules, self.config.watch.factor)
+        # the newer ones first: whoever is killed in between meets the same divergence again, and the same way back
+        self.checkpoints.forget_after(self.position)
+        self._save()
 
     def _finished(self) -> bool:
-        return self.since_best >= self.config.patience
+        return self.stopped or (self.course.judged and self.since_best >= self.config.patience)
 
     def _best_weights(self) -> dict[str, Tensor]:
         if self.best_weights is not None:
             return self.best_weights
         assert self.checkpoints is not None and self.best is not None
-        return self.checkpoints.best(self.best.step)
+        tensors = self.checkpoints.best(self.best.step)
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer")}
 
-    def _save(self) -> None:
-        if self.checkpoints is None:
+    def best_optimizers(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
+        """The optimizers' state at the best evaluation, where `keep_state` asks for it."""
+        if not self.config.keep_state or self.best_state is not None or self.checkpoints is None or self.best is None:
+            return self.best_state
+        tensors = self.checkpoints.best(self.best.step)
+        rest = self.checkpoints.about_best(self.best.step)["optimizers"]
+        return {name: tensor for name, tensor in tensors.items() if name.startswith("optimizer")}, rest
+
+    def _save(self, good: bool = True) -> None:
+        """Save everything; `good`: a rollback may come back here (never to where a signal happened to come)."""
+        if self.checkpoints is None or self.saved_at == self.position and not good:
             return
+        self.saved_at = self.position
         tensors = {f"network/{k}": v for k, v in self.network.state().items()}
         extra, rest = optimizer_tensors(self.step.optimizers)
         tensors.update(extra)
-        tensors["loss_sum"] = self.loss_sum
+        tensors["ring"] = self.ring.values
         tensors.update({f"gauges/{k}": v for k, v in self.gauges.tensors().items()})
         if isinstance(self.step.perturbation, Stateful):
             tensors.update({f"perturbation/{k}": v for k, v in self.step.perturbation.state().items()})
@@ -241,7 +340,13 @@ class Training:
             "points": [p.to_json() for p in self.points],
             "best_step": self.best.step if self.best else None,
             "since_best": self.since_best,
+            "loss_sum": self.loss_sum,
             "loss_steps": self.loss_steps,
+            "ring": self.ring.count,
+            "watch": self.detector.state(),
+            "events": [e.to_json() for e in self.events],
+            "rollbacks": self.rollbacks,
+            "good": good and self.detector.calm,
             "optimizers": rest,
             "schedules": [s.state_dict() for s in self.schedules],
         }
@@ -249,9 +354,10 @@ class Training:
 
     def _resume(self) -> None:
         found = self.checkpoints.latest() if self.checkpoints else None
-        if found is None:
-            return
-        tensors, state = found
+        if found is not None:
+            self._restore(*found)
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.network.load_state(below(tensors, "network/"))
         load_optimizers(self.step.optimizers, tensors, state["optimizers"])
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
@@ -261,8 +367,11 @@ class Training:
         if isinstance(self.step.weighting, Stateful):
             self.step.weighting.load_state(below(tensors, "weighting/"))
         self.gauges.load(below(tensors, "gauges/"), self.device)
-        self.loss_sum = tensors["loss_sum"].to(self.device)
-        self.loss_steps, self.position = state["loss_steps"], state["position"]
+        self.ring.load(tensors["ring"], state["ring"])
+        self.detector.load_state(state["watch"])
+        self.events, self.rollbacks = [Event.from_json(e) for e in state["events"]], state["rollbacks"]
+        self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]
+        self.position = self.saved_at = state["position"]
         self.since_best = state["since_best"]
         self.points = [Point.from_json(p) for p in state["points"]]
         self.best = next((p for p in self.points if p.step == state["best_step"]), None)
@@ -272,3 +381,16 @@ def _better(point: Point, best: Point) -> bool:
     if math.isnan(point.valid_auc) or math.isnan(best.valid_auc):
         return point.valid_logloss < best.valid_logloss
     return point.valid_auc > best.valid_auc
+
+
+def scale_rates(
+    optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float
+) -> None:
+    """Multiply all learning rates, also those that schedules start from (a schedule sets the rates outright)."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+            if "initial_lr" in group:
+                group["initial_lr"] *= factor
+    for schedule in schedules:
+        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]

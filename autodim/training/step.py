@@ -23,6 +23,7 @@ from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
 from autodim.training.memory import trim
 from autodim.training.network import Network
+from autodim.training.pieces import pieced
 
 Gradients = list[Tensor | None]
 
@@ -78,6 +79,8 @@ class Clipper(Protocol):
 class Sum:
     """The plain sum of the losses: the weighting of single-task models and the reference of all others."""
 
+    additive = True  # the gradients of a batch are the sums of those of its pieces
+
     def gradients(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup, again: bool = False) -> Gradients:
         return list(torch.autograd.grad(losses.sum(), list(targets), allow_unused=True)) if targets else []
 
@@ -93,6 +96,13 @@ class Step:
         clippers: applied in order.
         missing: labels may be NaN.
         bf16: run the dense part under bfloat16 autocast.
+        pieces: the dense part goes through each batch in so many pieces, whose gradients are added up: the same update
+            to rounding (batch norm sees pieces; dropout draws other masks) with the dense part's activations of one
+            piece at a time. There is one lookup and one set of unique rows of the whole batch, so second passes and
+            clippers see the counts and the gradients of the whole batch.
+
+    Raises:
+        ValueError: pieces with a weighting whose gradients are not the sum of its pieces' gradients.
 
     Cost: one lookup per step whatever the fillings; no host synchronisation except the sort of unique rows on CUDA.
     """
@@ -106,6 +116,7 @@ class Step:
         clippers: Sequence[Clipper] = (),
         missing: bool = False,
         bf16: bool = False,
+        pieces: int = 1,
     ):
         self.network = network
         self.optimizers = list(optimizers)
@@ -114,6 +125,12 @@ class Step:
         self.clippers = list(clippers)
         self.missing = missing
         self.bf16 = bf16
+        self.pieces = pieces
+        if pieces < 1 or (pieces > 1 and not getattr(self.weighting, "additive", False)):
+            raise ValueError(
+                f"pieces must be at least 1, and 1 with {type(self.weighting).__name__}, whose gradients are not the "
+                f"sum of the pieces'; found {pieces}"
+            )
         self.batch_norms = batch_norms(network)
         self.tables = network.tables.table_parameters()
         self.dense = [p for p in network.dense_parameters() if p.requires_grad]
@@ -130,8 +147,7 @@ class Step:
         """
         torch.manual_seed(seed)
         lookup = self.network.tables.lookup(batch, learn=True)
-        losses = self._losses(lookup, batch, None)
-        gradients = self.weighting.gradients(losses, [*lookup.leaves, *self.dense], lookup)
+        losses, gradients = self._pass(lookup, batch, lookup.leaves, [True] * (len(lookup.leaves) + len(self.dense)))
         if self.perturbation is not None:
             torch.manual_seed(seed)
             gradients = self._second_pass(gradients, lookup, batch)
@@ -148,6 +164,16 @@ class Step:
         self.steps += 1
         trim(self.steps)
         return losses.detach()
+
+    def _pass(
+        self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor], wanted: Sequence[bool], again: bool = False
+    ) -> tuple[Tensor, Gradients]:
+        """The losses of a batch, and their weighted gradients at those leaves and dense parameters that are wanted."""
+        if self.pieces == 1 or len(batch) < 2 * self.pieces or not leaves:  # batch norm needs two rows
+            losses = self._losses(lookup, batch, None if leaves is lookup.leaves else leaves)
+            targets = [t for t, w in zip([*leaves, *self.dense], wanted, strict=True) if w]
+            return losses, self.weighting.gradients(losses, targets, lookup, again=again)
+        return pieced(self, lookup, batch, leaves, wanted, again)
 
     def _losses(self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor] | None) -> Tensor:
         device = batch.labels.device.type
@@ -171,9 +197,8 @@ class Step:
                 for leaf, o in zip(lookup.leaves, offsets[:count], strict=True)
             ]
         with statistics_kept(self.batch_norms):
-            losses = self._losses(lookup, batch, leaves)
-        targets = [t for t, o in zip([*leaves, *self.dense], offsets, strict=True) if o is not None]
-        second = iter(self.weighting.gradients(losses, targets, lookup, again=True))
+            wanted = [o is not None for o in offsets]
+            second = iter(self._pass(lookup, batch, leaves, wanted, again=True)[1])
         # a tensor that stayed where it was keeps its first gradient, and the second pass saves the work of its own
         gradients = [g if o is None else next(second) for g, o in zip(gradients, offsets, strict=True)]
         with torch.no_grad():

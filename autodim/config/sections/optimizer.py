@@ -82,3 +82,8 @@ class OptimizerConfig(Section):
     perturb: PerturbConfig | None = Field(None, description="second pass at perturbed weights; default: none")
     clip: tuple[ClipConfig, ...] = Field((), description="bounds on the gradients, in this order")
     schedule: ScheduleConfig | None = Field(None, description="learning rates over time; default: they stay")
+    scale_batch: Annotated[float, Field(gt=0)] = Field(
+        1.0,
+        description="the batch is so many times the one that these rates were found for (CowClip's rule): L2 on tables "
+        "times it, the dense rate times its root after one epoch of warm-up, the tables' rate as it is",
+    )

@@ -11,15 +11,52 @@ from autodim.config.sections.optimizer import OptimizerConfig
 from autodim.config.sections.weighting import WeightingConfig
 
 
+class WatchConfig(Section):
+    """What is done when a training diverges: the loss jumps and stays up, the AUC falls to chance, or numbers are not
+    finite. Every event is written to metrics.jsonl and shown in the report, whatever the policy."""
+
+    policy: Literal["warn", "stop", "rollback"] = Field(
+        "warn",
+        description="on full divergence: go on (numbers that stay not finite end the run), stop and keep the best "
+        "evaluation, or go back to the last good checkpoint with lower learning rates",
+    )
+    k: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="a loss has jumped when it is so many mean deviations above its moving average"
+    )
+    patience: Positive = Field(100, description="steps that a jump may last before it counts as full divergence")
+    finite_patience: Positive = Field(10, description="steps in a row with a loss that is not finite, likewise")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="rollback: factor on the learning rates")
+    rollbacks: Positive = Field(3, description="rollback: how often; then training stops")
+
+
+class WindowsConfig(Section):
+    """Training in the order of time: windows of periods, each evaluated on the period that follows it. Needs
+    `data.split.by: time`, whose column says when a row was."""
+
+    period: Annotated[str, Field(pattern=r"^[0-9.]+ ?(s|min|h|d|w)?$")] = Field(
+        description="length of a period: 1d, 6h, 30min; a bare number is in the units of a column of numbers"
+    )
+    size: Positive = Field(description="periods of a window; a larger one smooths drift")
+    stride: Positive = Field(1, description="periods from one window to the next")
+
+
 class TrainConfig(Section):
     """One training: pretrain and retrain."""
 
     batch: Positive = 2048
+    accumulate: Positive = Field(
+        1, description="compute each batch in so many pieces: the same update, less memory for the dense part"
+    )
     epochs: Positive = 10
     evals_per_epoch: Positive = Field(2, description="evaluations on valid per epoch; CTR models overfit within one")
     patience: Positive = Field(4, description="evaluations without a better AUC before training stops")
     plateau: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="factor on the learning rates after an evaluation without a better AUC (1: never)"
+    )
+    windows: WindowsConfig | None = Field(None, description="sliding windows over time; epochs are then of a window")
+    watch: WatchConfig = WatchConfig()
+    keep_state: bool = Field(
+        False, description="keep the optimizer's state beside the model, so that `autodim continue` can go on with it"
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     weighting: WeightingConfig = WeightingConfig()
