@@ -19,9 +19,11 @@ from autodim.cli.init import init
 from autodim.cli.ls import ls
 from autodim.cli.oracle import oracle
 from autodim.cli.predict import predict
+from autodim.cli.recipes import recipes
 from autodim.cli.report import report
 from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
 from autodim.cli.show import show
+from autodim.cli.stress import stress
 from autodim.cli.sweep import sweep
 from autodim.cli.verify import verify
 from autodim.errors import AutodimError
@@ -48,6 +50,8 @@ app.command(rich_help_panel=ROAD)(evaluate)
 app.command(rich_help_panel=AFTER)(compare)
 app.command(rich_help_panel=AFTER)(sweep)
 app.command(rich_help_panel=AFTER)(oracle)
+app.command(rich_help_panel=AFTER)(recipes)
+app.command(rich_help_panel=AFTER)(stress)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)

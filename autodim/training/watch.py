@@ -21,7 +21,7 @@ from autodim.config.schema import WatchConfig
 
 Kind = Literal["micro", "full", "open"]
 CHANCE = 0.52  # an AUC below is no better than guessing
-DROP = 0.05  # a fall of the AUC below the best one that is worth an event
+DROP = 0.05  # a fall of the AUC below the best one that is worth an event; what is so far above chance has learnt
 DECAY = 0.98  # of the averages: about the last 50 steps
 WARM_UP = 20  # steps before anything is judged: the averages have to settle
 CALM = 5  # steps in a row below the limit that end a jump
@@ -143,7 +143,7 @@ class Detector:
             return self._full(step, "not finite")
         if math.isnan(auc):
             return None
-        if auc < CHANCE and (self.jump is not None or (self.best_auc or 0.0) >= CHANCE):
+        if auc < CHANCE and (self.jump is not None or (self.best_auc or 0.0) >= CHANCE + DROP):
             worst = auc if self.low is None else min(auc, self.low["worst"])
             began = step if self.low is None else int(self.low["step"])
             self.jump = self.low = None
