@@ -16,6 +16,20 @@ WEIGHTINGS = ("uniform", "uncertainty", "dwa", "gradnorm", "pcgrad", "gradvac", 
 OPTIMIZERS = ("adagrad", "rowwise_adagrad", "lazy_adam")
 HIDDEN = (400, 400, 400)
 
+# what is measured beside the tables' rule: a section `optimizer` without its tables
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "adagrad": {"dense": {"name": "adagrad", "lr": 1e-2}},
+    "clippy_adagrad": {"dense": {"name": "clippy_adagrad", "lr": 1e-2}},
+    "clippy_adam": {"dense": {"name": "clippy_adam"}},
+    "norm": {"clip": [{"name": "norm", "max_norm": 1.0}]},
+    "agc": {"clip": [{"name": "agc"}]},
+    "cowclip": {"clip": [{"name": "cowclip"}]},
+    "sam": {"perturb": {"name": "sam"}},
+    "asam": {"perturb": {"name": "asam"}},
+    "helen": {"perturb": {"name": "helen"}},
+}
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -28,6 +42,7 @@ class Variant:
         unit: of the share: params or dims.
         optimizer: of the tables; a peer has its own default.
         bf16: the dense part in bfloat16.
+        method: one of METHODS.
         scale: the tables have this many times the rows, and the batches the very same number of unique rows.
         tasks: T, labels of the synthetic log. weighting: of their losses; `NAME/k` finds the weights every k steps.
     """
@@ -43,13 +58,15 @@ class Variant:
     scale: int = 1
     tasks: int = 1
     weighting: str = "uniform"
+    method: str = "none"
 
     @property
     def name(self) -> str:
         """What the table's first column says."""
         cut = "" if self.share == 1 else f" at {self.share:.4g} {self.unit}"
+        more = (f", rows x {self.scale}" if self.scale > 1 else "") + (f" {self.method}" if self.method != "none" else "")
         many = f", {self.tasks} tasks {self.weighting}" if self.tasks > 1 else ""
-        return f"{self.model} {self.width}{cut}" + (f", rows x {self.scale}" if self.scale > 1 else "") + many
+        return f"{self.model} {self.width}{cut}{more}{many}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,14 +18,14 @@ from torch import nn
 
 from autodim.bench.machine import synchronize
 from autodim.bench.peers.protocol import reset_peak, serve, status
-from autodim.bench.variants import HIDDEN, Variant, layout_of, widths_of
-from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TableOptimizerConfig, WeightingConfig
+from autodim.bench.variants import HIDDEN, METHODS, Variant, layout_of, widths_of
+from autodim.config.schema import ModelConfig, OptimizerConfig, WeightingConfig
 from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 from autodim.embedding.lookup import Lookup
-from autodim.optim import build_dense_optimizer, build_table_optimizer
+from autodim.optim.build import build_rules
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
 from autodim.training.loop import predict
@@ -74,13 +74,7 @@ class Measured:
         self.network = self._network(variant, layout, columns.numeric.shape[1], columns.labels.shape[1])
         missing = bool(torch.isnan(columns.labels).any())
         self.order = Order(len(columns), variant.batch, seed=0)
-        self.step = Step(
-            self.network,
-            self._optimizers(self.network),
-            self._weighting(self.network, columns.labels.shape[1]),
-            missing=missing,
-            bf16=variant.bf16,
-        )
+        self.step = self._step(self.network, missing, self._weighting(self.network, columns.labels.shape[1]))
         # only whole batches, so that samples = steps x batch
         self.whole = max(1, len(columns) // variant.batch)
         self.position = 0
@@ -90,7 +84,7 @@ class Measured:
         tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0, "tasks": 1})
         slots, tables = (Slot("a", "a"), Slot("b", "b")), (Table("a", 8), Table("b", 8))
         network = self._network(tiny, uniform_layout(slots, tables, 4), 0, 1)
-        step = Step(network, self._optimizers(network), bf16=tiny.bf16)
+        step = self._step(network, False)
         ids = torch.ones(256, 2, dtype=torch.int32, device=self.device)
         ones = torch.ones(256, 1, device=self.device)
         step(Batch(ids, ones[:, :0], ones), 0)
@@ -99,12 +93,18 @@ class Measured:
         model = ModelConfig(name=variant.model, width=variant.width, hidden=HIDDEN, cross_layers=self.cross)
         return build_network(model, layout, numeric, tasks, seed=0).to(self.device).train()
 
-    def _optimizers(self, network: Network) -> list[torch.optim.Optimizer]:
-        rule = TableOptimizerConfig(name=self.variant.optimizer, lr=1e-2)
-        return [
-            build_table_optimizer(rule, network.tables.table_parameters()),
-            build_dense_optimizer(DenseOptimizerConfig(), network.dense_parameters()),
-        ]
+    def _step(self, network: Network, missing: bool, weighting: Weighting | None = None) -> Step:
+        tables = {"name": self.variant.optimizer, "lr": 1e-2}
+        rules = build_rules(OptimizerConfig(tables=tables, **METHODS[self.variant.method]), network)
+        return Step(
+            network,
+            rules.optimizers,
+            weighting,
+            perturbation=rules.perturbation,
+            clippers=rules.clippers,
+            missing=missing,
+            bf16=self.variant.bf16,
+        )
 
     def _weighting(self, network: Network, tasks: int) -> Weighting | None:
         name, _, every = self.variant.weighting.partition("/")

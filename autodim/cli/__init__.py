@@ -15,6 +15,7 @@ from autodim.cli.compare import compare
 from autodim.cli.cp import cp
 from autodim.cli.demo import demo
 from autodim.cli.export import export
+from autodim.cli.hessian import hessian
 from autodim.cli.init import init
 from autodim.cli.ls import ls
 from autodim.cli.oracle import oracle
@@ -52,6 +53,7 @@ app.command(rich_help_panel=AFTER)(sweep)
 app.command(rich_help_panel=AFTER)(oracle)
 app.command(rich_help_panel=AFTER)(recipes)
 app.command(rich_help_panel=AFTER)(stress)
+app.command(rich_help_panel=AFTER)(hessian)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)

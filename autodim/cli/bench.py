@@ -26,6 +26,10 @@ def bench(
     optimizers: Annotated[
         str, typer.Option("--optimizers", help="of the tables: adagrad, rowwise_adagrad, lazy_adam")
     ] = "rowwise_adagrad",
+    methods: Annotated[
+        str,
+        typer.Option("--methods", help="of none, adagrad, clippy_adagrad, clippy_adam, norm, agc, cowclip, sam, asam, helen"),
+    ] = "none",
     bf16: Annotated[bool, typer.Option("--bf16", help="also with the dense part in bfloat16")] = False,
     scales: Annotated[str, typer.Option("--scales", help="tables with so many times the rows, same unique rows")] = "1",
     tasks: Annotated[int, typer.Option("--tasks", help="labels of the synthetic log")] = 1,
@@ -45,10 +49,11 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure training and inference speed, memory, and the share of what this machine can do."""
-    from autodim.bench.variants import MODELS, OPTIMIZERS, WEIGHTINGS, Variant
+    from autodim.bench.variants import METHODS, MODELS, OPTIMIZERS, WEIGHTINGS, Variant
 
     names = _choices("--models", models, MODELS)
     rules = _choices("--optimizers", optimizers, OPTIMIZERS)
+    stabilisers = _choices("--methods", methods, tuple(METHODS))
     sizes = _numbers("--widths", widths, int), _numbers("--batches", batches, int), _numbers("--scales", scales, int)
     cuts = _numbers("--shares", shares, float)
     _choices("--unit", unit, ("params", "dims"))
@@ -60,11 +65,11 @@ def bench(
     _positive("--seconds", seconds)
     variants: list[Variant] = []
     for model, width, batch, scale in itertools.product(names, *sizes):
-        for share, rule, low in itertools.product(cuts, rules, (False, True) if bf16 else (False,)):
-            variants += [
-                Variant("autodim", model, width, batch, share, unit, rule, low, scale, tasks, mixture)
-                for mixture in mixtures
-            ]
+        rows_of = itertools.product(cuts, rules, (False, True) if bf16 else (False,), mixtures, stabilisers)
+        variants += [
+            Variant("autodim", model, width, batch, share, unit, rule, low, scale, tasks, mixture, method)
+            for share, rule, low, mixture, method in rows_of
+        ]
         if peers:
             from autodim.bench.peers import PEERS
 

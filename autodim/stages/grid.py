@@ -121,6 +121,7 @@ def run_grid(
                 {"prepare": home.stage("prepare")},
             )
             rows.append({**cell.names, "seed": seed, **_measured(run, log, session)})
+            artifact.write_json(run.folder / "log.json", {"log": str(log.path.resolve())})
             save(rows)
             stop.check()
     return rows

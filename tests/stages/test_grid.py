@@ -71,7 +71,7 @@ def test_shipped_recipes_fit_their_configs(monkeypatch):
 
 
 def test_a_grid_trains_each_cell_once_and_counts_what_diverged(tiny_log, tmp_path):
-    base = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=1", "pretrain.batch=256")
+    base = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=3", "pretrain.batch=64")
     cells = product({"rate": {"good": [], "mad": ["pretrain.optimizer.dense={name: sgd, lr: 1e30}"]}})
     told = []
     rows = run_grid(base, cells, [0, 1], tmp_path / "grid", QUIET, save=lambda rows: told.append(len(rows)))
