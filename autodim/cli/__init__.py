@@ -18,6 +18,7 @@ from autodim.cli.export import export
 from autodim.cli.hessian import hessian
 from autodim.cli.init import init
 from autodim.cli.ls import ls
+from autodim.cli.online import online
 from autodim.cli.oracle import oracle
 from autodim.cli.predict import predict
 from autodim.cli.recipes import recipes
@@ -57,6 +58,7 @@ app.command(rich_help_panel=AFTER)(hessian)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)
+app.command("continue", rich_help_panel=AFTER)(online)
 app.command(rich_help_panel=AFTER)(verify)
 app.command(rich_help_panel=AFTER)(bench)
 

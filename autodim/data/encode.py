@@ -31,7 +31,7 @@ from autodim.data.accounting import Rejects
 from autodim.data.check import check_config, check_files, tables_of
 from autodim.data.encoder import BAGS, Encoder, weighted
 from autodim.data.hashing import Sketch
-from autodim.data.learn import PartOf, learn, sampled, vocabulary_file
+from autodim.data.learn import Learnt, PartOf, learn, sampled, vocabulary_file
 from autodim.data.logs import LOGS
 from autodim.data.manifest import (
     HashRecord,
@@ -60,6 +60,7 @@ def encode(
     base: Path = Path(),
     progress: Progress | None = None,
     source: pd.DataFrame | None = None,
+    learnt: Learnt | None = None,
 ) -> Manifest:
     """Encode a log into the folder `out` (made if it is not there; the caller renames it once it is whole).
 
@@ -69,6 +70,7 @@ def encode(
         base: what relative paths are relative to.
         progress: told (what, units done, units in all).
         source: a frame to encode instead of `config.path`.
+        learnt: an earlier log of the same slots: its ids, bucket edges and scales hold, and new values get new ids.
 
     Raises:
         ConfigError: a section that cannot be meant (no slots, a label that is a slot too, ...).
@@ -98,7 +100,15 @@ def encode(
             sizes += np.bincount(part_of(work), minlength=len(PARTS))
         splits.check_parts(sizes.tolist(), data.split)
         encoder = learn(
-            pieces, part_of, data, trained=int(sizes[TRAIN]), limits=limits, out=out, folder=folder, tell=tell
+            pieces,
+            part_of,
+            data,
+            trained=int(sizes[TRAIN]),
+            limits=limits,
+            out=out,
+            folder=folder,
+            tell=tell,
+            learnt=learnt,
         )
         records = write_parts(pieces, part_of, encoder, data, out=out, tell=tell, limits=limits)
         tables = tuple(_table_records(data, encoder, sketches))

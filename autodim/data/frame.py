@@ -11,6 +11,7 @@ import numpy as np
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
 from autodim.data.accounting import Rejects
 from autodim.data.columns import Columns, EncodedLog
+from autodim.data.learn import Learnt
 from autodim.data.encoder import Encoder, Ids, grouped
 from autodim.data.numeric import Scale
 from autodim.data.reader import columns_of, open_log
@@ -87,14 +88,9 @@ def encode_rows(
     """
     import pandas as pd
 
-    manifest = encoded.manifest
-    data = manifest.data
-    numeric = iter(manifest.numeric)
-    named = {record.name: record for record in manifest.slots}
-    scales = {i: _scale(next(numeric)) for i, slot in enumerate(data.slots) if slot.kind == "value"}
-    scales |= {i: _scale(named[s.name].scale) for i, s in enumerate(data.slots) if s.kind == "scaled"}
-    edges = {i: named[s.name].edges or () for i, s in enumerate(data.slots) if s.kind == "buckets"}
-    encoder = Encoder(data.slots, {t.name: encoded.vocabulary(t.name) for t in manifest.tables}, edges, scales)
+    data = encoded.manifest.data
+    known = learnt(encoded)
+    encoder = Encoder(data.slots, known.vocabularies, known.edges, known.scales)
 
     frame = source if isinstance(source, pd.DataFrame) else None
     read = data if frame is not None else data.model_copy(update={"path": str(source)})
@@ -121,6 +117,20 @@ def encode_rows(
             for k, name in enumerate(encoded.multi_slots)
             if parts[0].bags[k][2] is not None
         },
+    )
+
+
+def learnt(encoded: EncodedLog) -> Learnt:
+    """What an encoded log taught: its vocabularies, bucket edges and scales."""
+    manifest = encoded.manifest
+    numeric = iter(manifest.numeric)
+    named = {record.name: record for record in manifest.slots}
+    slots = list(enumerate(manifest.data.slots))
+    return Learnt(
+        {t.name: encoded.vocabulary(t.name) for t in manifest.tables},
+        {i: named[s.name].edges or () for i, s in slots if s.kind == "buckets"},
+        {i: _scale(next(numeric)) for i, s in slots if s.kind == "value"}
+        | {i: _scale(named[s.name].scale) for i, s in slots if s.kind == "scaled"},
     )
 
 

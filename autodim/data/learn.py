@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ SAMPLE = 1 << 20  # training rows that quantiles, moments and time thresholds se
 PartOf = Callable[[Work], np.ndarray]  # part of each row of a piece, N int8
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What an earlier log taught: vocabularies by table, edges and scales by slot (see `Encoder`)."""
+
+    vocabularies: dict[str, Vocabulary]
+    edges: dict[int, tuple[float, ...]]
+    scales: dict[int, Scale]
+
+
 def sampled(work: Work, total: int) -> np.ndarray | slice:
     """Rows to look at where a log has too many: a pure function of the row number."""
     if total <= SAMPLE:
@@ -43,6 +53,7 @@ def learn(
     out: Path,
     folder: Path,
     tell: Progress,
+    learnt: Learnt | None = None,
 ) -> Encoder:
     """Count and measure the training rows.
 
@@ -55,6 +66,8 @@ def learn(
         out: where the vocabularies' files go.
         folder: for temporary files.
         tell: progress.
+        learnt: of an earlier log: its ids, edges and scales hold, and new values get ids behind its own. Vocabularies
+            then stay in memory, as the earlier ones do.
     """
 
     def gather(i: int) -> np.ndarray:
@@ -68,21 +81,26 @@ def learn(
 
     edges: dict[int, tuple[float, ...]] = {}
     scales: dict[int, Scale] = {}
-    for i, slot in enumerate(data.slots):
+    if learnt is not None:
+        edges, scales = learnt.edges, learnt.scales
+    for i, slot in enumerate(data.slots if learnt is None else ()):
         if slot.kind in ("value", "scaled"):
             scales[i] = fit_scale(gather(i))
         elif slot.kind == "buckets" and slot.buckets == "quantile":
             edges[i] = quantile_edges(gather(i), slot.bins)
     tables = tables_of(data)
     encoder = Encoder(data.slots, {}, edges, scales)
-    counters = _count(pieces, part_of, encoder, tables, limits, tell)
+    counters = _count(pieces, part_of, encoder, tables, limits, tell, spill=learnt is None)
 
     def least(table: str) -> int:
         first = data.slots[tables[table][0]]
         return 1 if first.kind == "scaled" else first.min_count or data.min_count
 
     def finish(table: str) -> Vocabulary:
-        return counters.pop(table).vocabulary(least(table))
+        counter = counters.pop(table)
+        if learnt is not None:
+            return counter.extended(learnt.vocabularies[table], least(table))
+        return counter.vocabulary(least(table))
 
     kept = list(counters)
     vocabularies = dict(zip(kept, each(finish, kept), strict=True))
@@ -116,8 +134,9 @@ def _count(
     tables: dict[str, list[int]],
     limits: Limits,
     tell: Progress,
+    spill: bool,
 ) -> dict[str, Counter]:
-    """Counts of the tables that fit in memory together; the largest are given up as soon as they do not."""
+    """Counts of the tables that fit in memory together; the largest are given up as soon as they do not (`spill`)."""
     counters = {table: Counter() for table in tables}
     for k, work in enumerate(pieces):
         chosen = part_of(work) == TRAIN
@@ -128,7 +147,7 @@ def _count(
                 counters[table].add(text, missing=not multi)
 
         each(count, list(counters))
-        while counters and sum(counter.nbytes for counter in counters.values()) > limits.vocabularies:
+        while spill and counters and sum(counter.nbytes for counter in counters.values()) > limits.vocabularies:
             del counters[max(counters, key=lambda table: counters[table].nbytes)]
         if limits.tight:
             release()

@@ -62,6 +62,19 @@ class Counter:
         values = self._values[0].take(pa.array(order[:kept]))
         return Vocabulary(values, np.concatenate([[counts[kept:].sum()], counts[:kept]]).astype(np.int64))
 
+    def extended(self, old: Vocabulary, min_count: int = 1) -> Vocabulary:
+        """The old ids, then those of new values that occur at least `min_count` times; counts are of what was counted
+        here."""
+        found = self.vocabulary()
+        places = old.ids_of(found.values)  # 0: a new value
+        counts = np.zeros(old.rows, np.int64)
+        known = places > 0
+        counts[places[known]] = found.counts[1:][known]
+        added = ~known & (found.counts[1:] >= min_count)
+        counts[0] = found.counts[1:][~known & ~added].sum()
+        values = pa.concat_arrays([old.values, found.values.take(pa.array(np.flatnonzero(added)))])
+        return Vocabulary(values, np.concatenate([counts, found.counts[1:][added]]).astype(np.int64))
+
     def _merge(self) -> None:
         encoded = pc.dictionary_encode(pa.concat_arrays(self._values), null_encoding="encode")
         # float64 weights are exact below 2^53

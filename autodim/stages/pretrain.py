@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
-from autodim.training.checkpoints import Checkpoints, load_optimizers, save_state
+from autodim.training.checkpoints import Checkpoints, save_state
 from autodim.training.course import Windows, cut_windows, period_length
 from autodim.training.device import use_bf16
 from autodim.training.distill import distilled
@@ -80,14 +80,14 @@ def train_network(
     folder: Path,
     session: Session,
     teacher: tuple[Network, float] | None = None,
-    start: tuple[dict[str, torch.Tensor], list[dict[str, Any]]] | None = None,
+    start: Callable[[list[torch.optim.Optimizer]], None] | None = None,
 ) -> FitResult:
     """Train a network on a log with the optimizers that the config names; checkpoints in the folder, which is
     named after the stage.
 
     Args:
         teacher: the uncut network and the share of its probabilities in the training labels.
-        start: optimizer state to begin with (of `optimizer_tensors`), for an online continuation.
+        start: puts the optimizers where an earlier training left them, for an online continuation.
     """
     train, valid = log.part("train"), log.part("valid")
     for name, part in (("train", train), ("valid", valid)):
@@ -113,7 +113,7 @@ def train_network(
     course = None if config.windows is None else log_windows(config, log, seed)
     training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules, course)
     if start is not None:
-        load_optimizers(rules.optimizers, *start)
+        start(rules.optimizers)
     result = training.run(session.progress, folder.name, session.stop)
     kept = training.best_optimizers()
     if kept is not None:

@@ -1,0 +1,208 @@
+"""continue: a trained run goes on with new rows, online: new ids get rows of their own, everything learnt is kept.
+
+OUT/data/                 the new rows, encoded with the old ids and new ones behind them
+OUT/retrain/ (pretrain/)  the model, trained on; a run like any other, so it can be predicted with and continued
+OUT/continue.json         the model before and after, on the new rows' test part
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autodim import artifact
+from autodim.config.schema import Config, ModelConfig
+from autodim.data.columns import EncodedLog
+from autodim.data.encode import encode
+from autodim.data.frame import learnt
+from autodim.data.manifest import source_hash
+from autodim.dimension.allocation import Allocation
+from autodim.embedding.grow import grow_state, grow_weights, grown_layout
+from autodim.errors import ConfigError, RunError
+from autodim.optim.rows import RowOptimizer
+from autodim.stages.model_folder import build_network, load_network
+from autodim.stages.predict import open_run
+from autodim.stages.prepare import check_parts, open_log
+from autodim.stages.pretrain import finish, summary, train_network
+from autodim.stages.prune import cost_model
+from autodim.stages.run import Run
+from autodim.stages.search import write_config
+from autodim.stages.session import Session
+from autodim.training.checkpoints import load_state
+from autodim.training.device import set_up
+from autodim.training.interrupt import StopFlag
+from autodim.training.loop import evaluate
+from autodim.training.network import Network
+from autodim.training.progress import Progress
+from autodim.training.seeds import derive
+
+STAGES = {"small": "retrain", "uniform": "pretrain"}
+
+
+def continue_run(folder: Path, config: Config, data: Path, which: str, progress: Progress) -> dict[str, Any]:
+    """Train a run's model on with new rows.
+
+    Args:
+        folder: the finished run. config: its config with the user's overrides; `config.run` is the new run's folder.
+        data: the new rows: a file with the same columns, labels included. They are split as `data.split` says.
+        which: `small` (the cut model) or `uniform`.
+
+    Returns:
+        `new_ids` per table, `kept_state`, and per label `before` and `after`: metrics on the new rows' test part.
+
+    Raises:
+        RunError: no such model. ConfigError: the new folder is the old one, or settings that would need another model.
+        Interrupted: a signal came; the same command continues.
+    """
+    old, out = open_run(folder), Path(config.run)
+    if out.resolve() == folder.resolve():
+        raise ConfigError(f"--out: found {out}, the run itself; expected another folder, so that it is kept")
+    if config.model != old.config.model:
+        raise ConfigError("model: an online continuation trains the run's own model; take the overrides of `model` out")
+    stage = STAGES[which]
+    source = old.need(stage)
+    old_log = open_log(old)
+    device = set_up(config.device, config.threads)
+    section = old_log.manifest.data.model_copy(update={"path": str(data), "log": None, "options": {}})
+    config = config.model_copy(update={"data": section})
+    run = Run(out, config, say=progress.line)
+    with artifact.Lock(out), StopFlag() as stop:
+        session = Session(device, progress, stop)
+        write_config(run)
+        log = _prepare(run, old_log, session)
+        train = config.retrain if stage == "retrain" else config.pretrain
+        before, about = load_network(source / "model", device)
+        network = grown(before, about, log).to(device)
+        state = source / "optimizer"
+        inputs = artifact.digest(
+            {
+                "from": artifact.fingerprint(source / "model"),
+                "state": artifact.fingerprint(state) if state.is_dir() else None,
+                "data": log.manifest.source_hash,
+                "train": train.model_dump(mode="json"),
+                "seed": config.seed,
+            }
+        )
+        first = [m.to_json() for m in evaluate(network, log.part("test"), device)]
+        if run.up_to_date(stage, inputs):
+            progress.line(f"{stage}: up to date")
+        else:
+            with run.working(stage, inputs) as place:
+                begin = None
+                if state.is_dir():
+                    begin = _Begin(before, network, load_state(state))
+                else:
+                    progress.line(
+                        f"{stage}: {folder} kept no optimizer state ({stage}.keep_state), so the optimizers start fresh"
+                    )
+                if stage == "retrain":
+                    artifact.write_text(place / "widths.yaml", _grown_widths(source / "widths.yaml", log, config))
+                trained = train_network(network, log, train, derive(config.seed, "online"), place, session, start=begin)
+                finish(place, network, ModelConfig(**about["model"]), log, trained)
+            progress.line(summary(stage, trained))
+        network, _ = load_network(run.need(stage) / "model", device)
+        after = [m.to_json() for m in evaluate(network, log.part("test"), device)]
+        rows = {t.name: t.rows for t in old_log.tables}
+        result = {
+            "from": str(folder),
+            "model": which,
+            "kept_state": state.is_dir(),
+            "new_ids": {t.name: t.rows - rows[t.name] for t in log.tables},
+            "labels": list(log.labels),
+            "rows": {part: len(log.part(part)) for part in ("train", "valid", "test")},
+            "before": first,
+            "after": after,
+        }
+        artifact.write_json(out / "continue.json", result)
+    return result
+
+
+def _prepare(run: Run, old: EncodedLog, session: Session) -> EncodedLog:
+    data = run.config.data
+    inputs = artifact.digest(
+        {"data": data.model_dump(mode="json"), "source": source_hash(data, Path.cwd()), "ids": _ids_hash(old)}
+    )
+    if not run.up_to_date("prepare", inputs):
+        with run.working("prepare", inputs) as folder, artifact.fresh_directory(folder / "log") as temporary:
+            session.progress.line(f"prepare: {data.path}")
+            encode(data, temporary, Path.cwd(), learnt=learnt(old))
+    log = open_log(run)
+    check_parts(log)
+    return log
+
+
+def _ids_hash(log: EncodedLog) -> str:
+    return artifact.fingerprint(log.path)
+
+
+def grown(old: Network, about: dict[str, Any], log: EncodedLog) -> Network:
+    """A trained network with rows for a log's new ids; it predicts as before (see `grow_weights`).
+
+    Raises:
+        RunError: the log does not fit the model.
+    """
+    try:
+        layout = grown_layout(old.tables.layout, log.tables)
+    except ValueError as error:
+        raise RunError(f"{log.path}: {error}; it was not encoded for this model") from error
+    network = build_network(ModelConfig(**about["model"]), layout, about["numeric"], len(about["labels"]), seed=0)
+    state = {k: v for k, v in old.state().items() if not k.startswith("tables.")}
+    state |= {f"tables.{k}": v for k, v in grow_weights(old.tables, network.tables).items()}
+    network.load_state(state)
+    return network
+
+
+class _Begin:
+    """Puts fresh optimizers where the earlier training left them; rates and penalties are the new config's."""
+
+    def __init__(self, old: Network, new: Network, state: tuple[dict[str, torch.Tensor], list[dict[str, Any]]]):
+        self.old, self.new, (self.tensors, self.rest) = old, new, state
+
+    def __call__(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        if len(self.rest) != len(optimizers):
+            raise RunError(f"the kept state is of {len(self.rest)} optimizers, the model has {len(optimizers)}")
+        for i, (optimizer, saved) in enumerate(zip(optimizers, self.rest, strict=True)):
+            states: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in saved["state"].items()}
+            prefix = f"optimizer{i}/"
+            for key, value in self.tensors.items():
+                if key.startswith(prefix):
+                    number, name = key.removeprefix(prefix).split("/", 1)
+                    states.setdefault(int(number), {})[name] = value
+            if isinstance(optimizer, RowOptimizer):
+                states = grow_state(self.old.tables, self.new.tables, optimizer, states)
+            current = optimizer.state_dict()
+            self._same_rule(current, optimizer, states)
+            optimizer.load_state_dict({"state": states, "param_groups": current["param_groups"]})
+
+    def _same_rule(
+        self, current: dict[str, Any], optimizer: torch.optim.Optimizer, states: dict[int, dict[str, Any]]
+    ) -> None:
+        """Raises ConfigError where the kept state is another rule's."""
+        if not isinstance(optimizer, RowOptimizer) or not states:
+            return
+        wanted = set(optimizer.fresh(optimizer.param_groups[0]["params"][0].detach()[:1], optimizer.param_groups[0]))
+        found = set(next(iter(states.values())))
+        if wanted != found:
+            raise ConfigError(
+                f"optimizer.tables: the kept state has {', '.join(sorted(found))}, but {type(optimizer).__name__} needs "
+                f"{', '.join(sorted(wanted)) or 'none'}; continue with the rule that the run was trained with"
+            )
+
+
+def _grown_widths(path: Path, log: EncodedLog, config: Config) -> str:
+    """The run's widths for the grown tables; costs are those of the rows that there are now."""
+    allocation = Allocation.from_yaml(path.read_text())
+    rows = {t.name: t.rows for t in log.tables}
+    ends = {t: max(e.stop for e in allocation.entries if e.table == t) for t in rows}
+    cost = replace(cost_model(config), common=allocation.common, unit=allocation.unit)
+    entries = []
+    for entry in allocation.entries:
+        stop = rows[entry.table] if entry.stop == ends[entry.table] else entry.stop
+        long = replace(entry, stop=stop)
+        entries.append(replace(long, cost=cost.of(long.block, len(long.slots))))
+    note = "grown with new rows; the budget was kept when it was cut"
+    notes = tuple(dict.fromkeys((*allocation.notes, note)))
+    return replace(allocation, entries=tuple(entries), spent=sum(e.cost for e in entries), notes=notes).to_yaml()
