@@ -28,7 +28,9 @@ def bench(
     ] = "rowwise_adagrad",
     methods: Annotated[
         str,
-        typer.Option("--methods", help="of none, adagrad, clippy_adagrad, clippy_adam, norm, agc, cowclip, sam, asam, helen"),
+        typer.Option(
+            "--methods", help="of none, adagrad, clippy_adagrad, clippy_adam, norm, agc, cowclip, sam, asam, helen"
+        ),
     ] = "none",
     bf16: Annotated[bool, typer.Option("--bf16", help="also with the dense part in bfloat16")] = False,
     scales: Annotated[str, typer.Option("--scales", help="tables with so many times the rows, same unique rows")] = "1",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from autodim.config import check_data, check_optimizer, check_weighting
+from autodim.config import check_data, check_optimizer, check_training, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
 from autodim.config.sections.prune import TIERS
@@ -199,6 +199,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _model,
     *check_optimizer.CHECKS,
     *check_weighting.CHECKS,
+    *check_training.CHECKS,
     _prune,
     _quality,
     _limits,

@@ -1,14 +1,14 @@
 """Recipe files: named sets of settings that `autodim recipes` trains side by side. Torch-free.
 
-    vary:
-      model:
-        deepfm: [model.name=deepfm]
-        dnn: [model.name=dnn]
-      batch:
-        1x: []
-        4x: [pretrain.batch=8192]
-    also:                                       # extra settings of some combinations
-      - {when: {model: dnn, batch: 4x}, set: [pretrain.epochs=40]}
+vary:
+  model:
+    deepfm: [model.name=deepfm]
+    dnn: [model.name=dnn]
+  batch:
+    1x: []
+    4x: [pretrain.batch=8192]
+also:                                       # extra settings of some combinations
+  - {when: {model: dnn, batch: 4x}, set: [pretrain.epochs=40]}
 """
 
 from __future__ import annotations

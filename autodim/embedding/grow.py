@@ -26,7 +26,9 @@ def grown_layout(layout: Layout, tables: Sequence[Table]) -> Layout:
     rows = {t.name: t.rows for t in tables}
     for table in layout.tables:
         if rows.get(table.name, 0) < table.rows:
-            raise ValueError(f"table {table.name!r}: found {rows.get(table.name, 0)} rows, expected at least {table.rows}")
+            raise ValueError(
+                f"table {table.name!r}: found {rows.get(table.name, 0)} rows, expected at least {table.rows}"
+            )
     ends = {t.name: t.rows for t in layout.tables}
     return replace(
         layout,
@@ -94,4 +96,3 @@ def _groups(old: Tables, new: Tables) -> list[tuple[Group, Group]]:
     pairs = list(zip(old.groups, new.groups, strict=True))
     assert all([x.table for x in a.blocks] == [x.table for x in b.blocks] for a, b in pairs)  # type: ignore[union-attr]
     return pairs  # type: ignore[return-value]
-

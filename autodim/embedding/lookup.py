@@ -93,7 +93,7 @@ class GroupLookup:
 
     def spread(self, per_row: Tensor) -> Tensor:
         """U x w at the unique rows -> B x S_g x w at the leaf (what adding it to the rows adds to the vectors)."""
-        values = per_row.index_select(0, self.unique.inverse())  # K x w
+        values = take_rows(per_row, self.unique.inverse())  # K x w
         if self.source is None or self.factors is None:
             return values.view(self.batch, len(self.group.positions), -1)
         flat = values.new_zeros(self.batch * len(self.group.positions), values.shape[1])

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from autodim.report import numbers, svg
 from autodim.report.axes import Scale, bottom_axis, left_axis, padded, tick_digits, ticks
-from autodim.report.data import CurvePoint, ResultRow
+from autodim.report.data import CurvePoint, ResultRow, WatchEvent
 
 _WIDTH, _HEIGHT = 470.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 456.0, 46.0, 208.0
 _MOST_POINTS = 300
+_MOST_EVENTS = 50
 
 Line = tuple[str, str, list[tuple[float, float]]]  # name, CSS class, (step, value)
 
 
 def best_point(points: tuple[CurvePoint, ...]) -> CurvePoint | None:
-    """The evaluation with the highest validation AUC (the first of equals): the one whose weights are kept."""
+    """The evaluation whose weights are kept: the one that says so, else the first with the highest validation AUC."""
+    for point in points:
+        if point.kept:
+            return point
     measured = [p for p in points if numbers.known(p.valid_auc)]
     return max(measured, key=lambda p: (p.valid_auc or 0.0, -p.step), default=None)
 
 
-def loss_chart(stage: str, points: tuple[CurvePoint, ...]) -> str:
-    """Training loss and validation logloss against steps, the kept evaluation marked."""
+def loss_chart(stage: str, points: tuple[CurvePoint, ...], events: tuple[WatchEvent, ...] = ()) -> str:
+    """Training loss and validation logloss against steps; the kept evaluation and what the watch saw are marked."""
     lines: list[Line] = [
         ("training loss", "line-a", _series(points, "train_loss")),
         ("validation logloss", "line-b", _series(points, "valid_logloss")),
     ]
     best = best_point(points)
-    return _chart(f"{stage}: loss", lines, _mark(best, best.valid_logloss if best else None))
+    return _chart(f"{stage}: loss", lines, _mark(best, best.valid_logloss if best else None), events)
 
 
 def auc_chart(stage: str, points: tuple[CurvePoint, ...]) -> str:
@@ -52,7 +56,7 @@ def _series(points: tuple[CurvePoint, ...], name: str) -> list[tuple[float, floa
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 
 
-def _chart(title: str, lines: list[Line], mark: tuple[float, float] | None) -> str:
+def _chart(title: str, lines: list[Line], mark: tuple[float, float] | None, events: tuple[WatchEvent, ...] = ()) -> str:
     lines = [ln for ln in lines if ln[2]]
     if not lines:
         return ""
@@ -76,6 +80,11 @@ def _chart(title: str, lines: list[Line], mark: tuple[float, float] | None) -> s
             parts += [svg.line(legend, 28, legend + 18, 28, css), svg.text(legend + 24, 32, name, "tick")]
             legend += 150
     about = f"{len(steps)} measurements up to step {max(steps):,.0f}"
+    for event in events[:_MOST_EVENTS]:
+        at = x(min(max(float(event.step), x.low), x.high))
+        parts.append(svg.polygon([(at - 5, _TOP - 10), (at + 5, _TOP - 10), (at, _TOP - 1)], f"event-{event.kind}"))
+        parts.append(svg.circle(at, _TOP - 6, 7, "hit", event.words))
+    about += f"; {len(events)} events of the watch" if events else ""
     if mark:
         step, value = mark
         parts += [svg.line(x(step), _TOP, x(step), _BOTTOM, "mark"), svg.circle(x(step), y(value), 4.5, "best")]

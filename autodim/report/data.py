@@ -103,12 +103,30 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One moment of a training; any part may be missing at a step."""
+    """One moment of a training; any part may be missing at a step.
+
+    `kept`: its weights are the result, whatever its AUC (the last of windows over time).
+    """
 
     step: int
     train_loss: float | None = None
     valid_auc: float | None = None
     valid_logloss: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """One divergence that the watch saw in a training.
+
+    Attributes:
+        step: when it began. kind: `micro` (recovered), `full` (did not), `open` (undecided at the end).
+        words: one line about it.
+    """
+
+    step: int
+    kind: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,7 @@ class ReportData:
     slots: tuple[SlotRow, ...] = ()
     results: tuple[ResultRow, ...] = ()
     curves: Mapping[str, tuple[CurvePoint, ...]] = field(default_factory=dict)
+    events: Mapping[str, tuple[WatchEvent, ...]] = field(default_factory=dict)
     stability: Stability | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""

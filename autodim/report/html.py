@@ -83,7 +83,7 @@ def _baselines(data: ReportData) -> bool:
 def _curves(data: ReportData) -> list[str]:
     found = []
     for stage, points in data.curves.items():
-        found += [charts.loss_chart(stage, points), charts.auc_chart(stage, points)]
+        found += [charts.loss_chart(stage, points, data.events.get(stage, ())), charts.auc_chart(stage, points)]
     return [chart for chart in found if chart]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from autodim import artifact
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
-from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit
+from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit, WatchEvent
 from autodim.report.html import render
 from autodim.report.slots import slot_rows
 from autodim.stages.evaluate import same_widths
@@ -17,6 +18,7 @@ from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions
 from autodim.stages.sweep_files import read_sweep
+from autodim.training.watch import Event
 
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
 
@@ -40,6 +42,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         slots=slot_rows(allocation, config.model.width),
         results=(*result_rows(run, results), *(baselines or saved_baselines(run))),
         curves={name: curve(run, name) for name in ("pretrain", "retrain") if curve(run, name)},
+        events={name: events(run, name) for name in ("pretrain", "retrain") if events(run, name)},
         stability=stability_of(run),
         facts={
             "log": config.data.log or Path(config.data.path or "a DataFrame").name,
@@ -139,11 +142,24 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
     return rows
 
 
+def events(run: Run, stage: str) -> tuple[WatchEvent, ...]:
+    """What the watch saw in a stage."""
+    path = run.stage(stage) / "events.json"
+    if not path.is_file():
+        return ()
+    found = [Event.from_json(e) for e in artifact.read_json(path)]
+    return tuple(WatchEvent(e.step, e.kind, e.words()) for e in found)
+
+
 def curve(run: Run, stage: str) -> tuple[CurvePoint, ...]:
     """A stage's evaluations."""
     path = run.stage(stage) / "history.json"
     if not path.is_file():
         return ()
-    return tuple(
+    found = [
         CurvePoint(p["step"], p["train_loss"], p["valid_auc"], p["valid_logloss"]) for p in artifact.read_json(path)
-    )
+    ]
+    train = run.config.pretrain if stage == "pretrain" else run.config.retrain
+    if train.windows is not None and found:
+        found[-1] = replace(found[-1], kept=True)
+    return tuple(found)

@@ -133,6 +133,9 @@ class Run:
             path = self.stage(name) / "history.json"
             if path.is_file():
                 lines += [json.dumps({"stage": name, **p}, sort_keys=True) for p in artifact.read_json(path)]
+            path = self.stage(name) / "events.json"
+            if path.is_file():
+                lines += [json.dumps({"stage": name, "event": e}, sort_keys=True) for e in artifact.read_json(path)]
         path = self.stage("evaluate") / "results.json"
         if path.is_file():
             for row in artifact.read_json(path)["models"]:

@@ -207,9 +207,7 @@ class Training:
         self.network.load_state(self._best_weights())
         for event in self.detector.end() if not self.stopped else ():
             self._tell(event, progress)
-        return FitResult(
-            tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events)
-        )
+        return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events))
 
     def _note(self, epoch: int) -> str:
         best = f"best valid AUC {self.best.valid_auc:.4f}" if self.best else ""
@@ -383,9 +381,7 @@ def _better(point: Point, best: Point) -> bool:
     return point.valid_auc > best.valid_auc
 
 
-def scale_rates(
-    optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float
-) -> None:
+def scale_rates(optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float) -> None:
     """Multiply all learning rates, also those that schedules start from (a schedule sets the rates outright)."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:

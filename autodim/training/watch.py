@@ -82,8 +82,9 @@ class Event:
         limit += f"{self.limit:.4f}" if limit else ""
         end = {"micro": f"recovered by step {self.until or 0:,}", "full": "no recovery", "open": "until the end"}
         act = {"none": "", "stop": "; training stopped", "rollback": "; rolled back with lower rates"}
-        return f"step {self.step:,}: {self.kind} divergence, {what[self.reason]}{limit}; {end[self.kind]}" + (
-            act[self.action]
+        return (
+            f"step {self.step:,}: {self.kind} divergence, {what[self.reason]}{limit}; {end[self.kind]}"
+            + (act[self.action])
         )
 
 

@@ -144,3 +144,31 @@ def test_costs_are_known_without_loading_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "(1, 0) False"
+
+
+def test_scale_batch_is_cowclips_rule():
+    net = network()
+    section = {"tables": {"lr": 0.1, "l2": 0.0}, "dense": {"lr": 0.2}, "clip": [{"name": "cowclip", "l2": 0.01}]}
+    rules = build_rules(OptimizerConfig(**section, scale_batch=4), net, epochs=3, steps_per_epoch=5)
+    assert rules.clippers[0].l2 == pytest.approx(0.04)
+    rates = []
+    for _ in range(7):
+        rates.append([o.param_groups[0]["lr"] for o in rules.optimizers])
+        for optimizer in rules.optimizers:
+            optimizer.step()
+        for schedule in rules.schedules:
+            schedule.step()
+    assert {r[0] for r in rates} == {0.1}  # the tables' rate stays
+    assert [r[1] for r in rates] == pytest.approx([0.4 * min(1, (k + 1) / 6) for k in range(7)])  # one epoch of warm-up
+    plain = build_rules(OptimizerConfig(tables={"l2": 0.5}, scale_batch=4), network())
+    assert plain.optimizers[0].param_groups[0]["l2"] == 2.0
+    assert not build_rules(OptimizerConfig(**section), network()).schedules
+
+
+def test_scale_batch_keeps_a_schedule_and_warms_the_dense_part_only():
+    net = network()
+    config = OptimizerConfig(tables={"lr": 1.0}, dense={"lr": 1.0}, schedule={"name": "linear"}, scale_batch=4)
+    rules = build_rules(config, net, epochs=4, steps_per_epoch=5)
+    assert len(rules.schedules) == 2
+    assert rules.optimizers[0].param_groups[0]["lr"] == 1.0
+    assert rules.optimizers[1].param_groups[0]["lr"] == pytest.approx(2.0 / 6)

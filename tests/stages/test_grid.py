@@ -122,6 +122,9 @@ def test_stress_multiplies_rates_and_sizes_and_counts(tiny_log, tmp_path):
     ]
     head, body = stress_table(rows)
     assert head[2:4] == ["rate x 1", "rate x 8"]
-    assert body == [["adagrad", "1", "1 / 2", "1 / 1", "0.6500 (x 1)"], ["clippy", "1", "0 / 1", "0 / 1", "0.7400 (x 8)"]]
+    assert body == [
+        ["adagrad", "1", "1 / 2", "1 / 1", "0.6500 (x 1)"],
+        ["clippy", "1", "0 / 1", "0 / 1", "0.7400 (x 8)"],
+    ]
     text = Path(write_stress(tmp_path, rows, {"model": "dnn"})).read_text()
     assert "| clippy | 1 | 0 / 1 | 0 / 1 | 0.7400 (x 8) |" in text
