@@ -86,8 +86,9 @@ def grow_state(
         grown: dict[str, Any] = {}
         for name, value in state.items():
             begun = fresh.get(name)
-            by_row = isinstance(value, Tensor) and isinstance(begun, Tensor) and begun.dim() > 0
-            grown[name] = grow_rows(a, b, value.to(begun.device), begun) if by_row else value
+            if isinstance(value, Tensor) and isinstance(begun, Tensor) and begun.dim() > 0:
+                value = grow_rows(a, b, value.to(begun.device), begun)
+            grown[name] = value
         found[number] = grown
     return found
 

@@ -321,7 +321,7 @@ class Training:
 
     def _save(self, good: bool = True) -> None:
         """Save everything; `good`: a rollback may come back here (never to where a signal happened to come)."""
-        if self.checkpoints is None or self.saved_at == self.position and not good:
+        if self.checkpoints is None or (self.saved_at == self.position and not good):
             return
         self.saved_at = self.position
         tensors = {f"network/{k}": v for k, v in self.network.state().items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,7 +64,7 @@ def pieced(
 def spans(rows: int, pieces: int) -> list[slice]:
     """Cut rows into pieces whose lengths differ by at most 1."""
     ends = [rows * k // pieces for k in range(pieces + 1)]
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -136,9 +136,9 @@ def test_the_road_with_windows_keeps_the_last_weights_and_resumes_to_the_bit(tim
             self.left -= 1
             return 15 if self.left < 0 else None
 
+    from autodim.embedding.layout import uniform_layout
     from autodim.stages.pretrain import build_log_network, train_network
     from autodim.stages.session import Session
-    from autodim.embedding.layout import uniform_layout
 
     config, seed = run.config, derive(run.config.seed, "pretrain")
     for left in (5, 1, 11, 1000):
