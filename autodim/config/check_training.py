@@ -23,8 +23,8 @@ def _windows(config: Config, train: TrainConfig, stage: KeyPath) -> Iterator[Pro
     if config.data.split.by != "time":
         yield Problem(
             key,
-            f"{dotted(key)}: found with data.split.by: {config.data.split.by}, expected time; its column says when a row "
-            "was, and the parts must follow each other in time",
+            f"{dotted(key)}: found with data.split.by: {config.data.split.by}, expected time; its column says when a "
+            "row was, and the parts must follow each other in time",
             ("data", "split", "by"),
         )
     why = f"{dotted(key)}: each window is judged on the period after it, so evaluations are not compared"

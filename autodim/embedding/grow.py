@@ -86,9 +86,9 @@ def grow_state(
         grown: dict[str, Any] = {}
         for name, value in state.items():
             begun = fresh.get(name)
-            if isinstance(value, Tensor) and isinstance(begun, Tensor) and begun.dim() > 0:
-                value = grow_rows(a, b, value.to(begun.device), begun)
             grown[name] = value
+            if isinstance(value, Tensor) and isinstance(begun, Tensor) and begun.dim() > 0:
+                grown[name] = grow_rows(a, b, value.to(begun.device), begun)
         found[number] = grown
     return found
 

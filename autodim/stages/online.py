@@ -187,8 +187,8 @@ class _Begin:
         found = set(next(iter(states.values())))
         if wanted != found:
             raise ConfigError(
-                f"optimizer.tables: the kept state has {', '.join(sorted(found))}, but {type(optimizer).__name__} needs "
-                f"{', '.join(sorted(wanted)) or 'none'}; continue with the rule that the run was trained with"
+                f"optimizer.tables: the kept state has {', '.join(sorted(found))}, but {type(optimizer).__name__} "
+                f"needs {', '.join(sorted(wanted)) or 'none'}; continue with the rule that the run was trained with"
             )
 
 

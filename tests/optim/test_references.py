@@ -21,7 +21,7 @@ def timm_agc():
     """timm's own function, from its file: the package itself imports torchvision, which nothing here needs."""
     found = importlib.util.find_spec("timm")
     if found is None or found.origin is None:
-        pytest.skip("timm is not installed; it is in the test extra")
+        pytest.skip("timm is not installed (pip install --no-deps timm; its own dependencies bring torchvision)")
     spec = importlib.util.spec_from_file_location("timm_agc", Path(found.origin).parent / "utils" / "agc.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
