@@ -206,7 +206,7 @@ class Training:
         assert self.best is not None, "at least one evaluation a run"
         self.network.load_state(self._best_weights())
         for event in self.detector.end() if not self.stopped else ():
-            self._tell(event, progress)
+            self._tell(replace(event, attempt=self.rollbacks), progress)
         return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events))
 
     def _note(self, epoch: int) -> str:

@@ -208,7 +208,7 @@ def test_rollbacks_end(tmp_path):
             self.rate = lambda: 1.0
             super().clip(tables, dense, lookup)
 
-    made = training(tmp_path, Always([101]), policy="rollback", rollbacks=2)
+    made = training(tmp_path, Always([101], 1e6), policy="rollback", rollbacks=2)
     result = made.run(QUIET, "ends")
     assert [e.action for e in result.events if e.kind == "full"] == ["rollback", "rollback", "stop"]
     assert [e.attempt for e in result.events if e.kind == "full"] == [0, 1, 2]
