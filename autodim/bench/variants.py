@@ -64,7 +64,9 @@ class Variant:
     def name(self) -> str:
         """What the table's first column says."""
         cut = "" if self.share == 1 else f" at {self.share:.4g} {self.unit}"
-        more = (f", rows x {self.scale}" if self.scale > 1 else "") + (f" {self.method}" if self.method != "none" else "")
+        more = (f", rows x {self.scale}" if self.scale > 1 else "") + (
+            f" {self.method}" if self.method != "none" else ""
+        )
         many = f", {self.tasks} tasks {self.weighting}" if self.tasks > 1 else ""
         return f"{self.model} {self.width}{cut}{more}{many}"
 

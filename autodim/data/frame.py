@@ -11,8 +11,8 @@ import numpy as np
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
 from autodim.data.accounting import Rejects
 from autodim.data.columns import Columns, EncodedLog
-from autodim.data.learn import Learnt
 from autodim.data.encoder import Encoder, Ids, grouped
+from autodim.data.learn import Learnt
 from autodim.data.numeric import Scale
 from autodim.data.reader import columns_of, open_log
 from autodim.data.work import translate

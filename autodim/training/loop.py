@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from autodim.training.checkpoints import Checkpoints, below, load_optimizers, op
 from autodim.training.course import Course, Epochs
 from autodim.training.feed import Feed
 from autodim.training.gauges import Gauges
+from autodim.training.history import FitResult, Point, better
 from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.metrics import Metrics, evaluate_logits
 from autodim.training.network import Network
@@ -31,63 +32,6 @@ from autodim.training.watch import Event, LossRing, make_detector, parameter_nor
 
 WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the device
 CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
-
-
-@dataclass(frozen=True)
-class Point:
-    """One evaluation during training.
-
-    Attributes:
-        lr: rate of the first optimizer (the tables', where there are any) at the next step.
-        optimizer: what the optimizers, clippers and the weighting tell, by name; see `autodim.training.gauges`.
-    """
-
-    epoch: int
-    step: int
-    train_loss: float
-    valid_auc: float
-    valid_logloss: float
-    lr: float
-    optimizer: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object; NaN and infinities become null, and `optimizer` is left out where it is empty."""
-        return {k: _number(v) for k, v in vars(self).items() if k != "optimizer"} | (
-            {"optimizer": {k: _number(v) for k, v in self.optimizer.items()}} if self.optimizer else {}
-        )
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Point:
-        return Point(
-            epoch=value["epoch"],
-            step=value["step"],
-            **{
-                k: math.nan if value[k] is None else value[k]
-                for k in ("train_loss", "valid_auc", "valid_logloss", "lr")
-            },
-            optimizer={k: math.nan if v is None else v for k, v in value.get("optimizer", {}).items()},
-        )
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a training went.
-
-    Attributes:
-        points: its evaluations. best: the one whose weights were kept.
-        seconds: of this process. steps: updates done.
-        events: what the watch saw.
-    """
-
-    points: tuple[Point, ...]
-    best: Point
-    seconds: float
-    steps: int
-    events: tuple[Event, ...] = ()
 
 
 def predict(
@@ -238,7 +182,7 @@ class Training:
         point = Point(epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read())
         self.points.append(point)
         # an AUC that cannot be computed (one class in valid) never stops a training: the log loss decides then
-        if self.best is None or not self.course.judged or _better(point, self.best):
+        if self.best is None or not self.course.judged or better(point, self.best):
             self.best, self.since_best = point, 0
             self.best_weights = {k: v.clone() for k, v in self.network.state().items()}
             kept = dict(self.best_weights)
@@ -373,12 +317,6 @@ class Training:
         self.since_best = state["since_best"]
         self.points = [Point.from_json(p) for p in state["points"]]
         self.best = next((p for p in self.points if p.step == state["best_step"]), None)
-
-
-def _better(point: Point, best: Point) -> bool:
-    if math.isnan(point.valid_auc) or math.isnan(best.valid_auc):
-        return point.valid_logloss < best.valid_logloss
-    return point.valid_auc > best.valid_auc
 
 
 def scale_rates(optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float) -> None:
