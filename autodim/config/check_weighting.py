@@ -50,6 +50,12 @@ def _one(config: Config, train: TrainConfig, path: KeyPath) -> Iterator[Problem]
     alone = len(tasks) == 1 or (not tasks and config.data.log in SINGLE_LABEL_LOGS)
     if alone and name not in ("uniform", "static"):
         yield Problem((*path, "name"), f"{key}.name: found {name}, but there is one task; expected uniform or static")
+    if train.accumulate > 1 and name != "uniform":
+        yield Problem(
+            (*path, "name"),
+            f"{key}.name: found {name} with {dotted((path[0], 'accumulate'))}: {train.accumulate}; expected uniform, since "
+            "other weights of a batch are not those of its pieces; or take out accumulate",
+        )
     if tasks:
         for option in ("weights", "decay", "floor"):
             for task in getattr(weighting, option):

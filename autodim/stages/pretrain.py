@@ -154,7 +154,9 @@ def log_rules(network: Network, config: TrainConfig, log: EncodedLog) -> Rules:
 
 
 def log_weighting(network: Network, config: TrainConfig, log: EncodedLog) -> Weighting | None:
-    """The weighting that a config names, for a network on its device and the tasks of a log."""
+    """The weighting that a config names, for a network on its device and the tasks of a log; None: the plain sum."""
+    if config.accumulate > 1 and config.weighting.name == "uniform":
+        return None  # the same sum, without gauges that would see pieces
     train = log.part("train")
     return build_weighting(
         config.weighting,

@@ -55,3 +55,11 @@ def test_every_option_has_its_owner():
     assert set(OPTIONS) == set(WeightingConfig.model_fields) - {"name"}
     assert all(set(owners) <= {"static", "decayed", "uncertainty", "dwa", "gradnorm", "paperec", *GRADIENTS}
                for owners in OPTIONS.values())  # fmt: skip
+
+
+def test_pieces_of_a_batch_have_the_plain_sum_only():
+    assert problems({}, pretrain={"accumulate": 2}) == []
+    assert any(
+        "found dwa with pretrain.accumulate: 2" in text
+        for text in problems({"name": "dwa"}, pretrain={"accumulate": 2})
+    )
