@@ -53,8 +53,8 @@ def _one(config: Config, train: TrainConfig, path: KeyPath) -> Iterator[Problem]
     if train.accumulate > 1 and name != "uniform":
         yield Problem(
             (*path, "name"),
-            f"{key}.name: found {name} with {dotted((path[0], 'accumulate'))}: {train.accumulate}; expected uniform, since "
-            "other weights of a batch are not those of its pieces; or take out accumulate",
+            f"{key}.name: found {name} with {dotted((path[0], 'accumulate'))}: {train.accumulate}; expected uniform, "
+            "since other weights of a batch are not those of its pieces; or take out accumulate",
         )
     if tasks:
         for option in ("weights", "decay", "floor"):
