@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from autodim import artifact
 from autodim.dimension.allocation import Allocation, Entry
+from autodim.dimension.blocks import spans_of
 from autodim.dimension.factor import factorise
 from autodim.dimension.moments import Moments
 from autodim.errors import ConfigError, did_you_mean
@@ -49,10 +50,12 @@ def cut_tables(
         vector is `row @ projection + bias`; of a bag, pool the rows first.
 
     Raises:
-        ConfigError: a table or statistics are missing, or of another shape.
+        ConfigError: a table or statistics are missing, or of another shape; a table is cut into blocks of rows.
 
     Cost: one product n x D x r a table.
     """
+    if spans := spans_of(allocation.entries):
+        raise ConfigError(f"cut_tables: knows whole tables, found blocks of rows of {', '.join(sorted(spans))}")
     found: dict[str, Tensor] = {}
     for entry in allocation.entries:
         weight = _table(entry, tables, allocation.common)

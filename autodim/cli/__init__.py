@@ -22,12 +22,14 @@ from autodim.cli.online import online
 from autodim.cli.oracle import oracle
 from autodim.cli.predict import predict
 from autodim.cli.recipes import recipes
+from autodim.cli.refresh import refresh
 from autodim.cli.report import report
 from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
 from autodim.cli.show import show
 from autodim.cli.stress import stress
 from autodim.cli.sweep import sweep
 from autodim.cli.verify import verify
+from autodim.cli.widen import widen
 from autodim.errors import AutodimError
 
 app = typer.Typer(
@@ -55,6 +57,8 @@ app.command(rich_help_panel=AFTER)(oracle)
 app.command(rich_help_panel=AFTER)(recipes)
 app.command(rich_help_panel=AFTER)(stress)
 app.command(rich_help_panel=AFTER)(hessian)
+app.command(rich_help_panel=AFTER)(widen)
+app.command(rich_help_panel=AFTER)(refresh)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)

@@ -18,7 +18,9 @@ def predict(
     run: RunArgument,
     data: Annotated[Path, typer.Argument(help="CSV or Parquet with the slots' columns; labels are not needed")],
     out: Annotated[Path | None, typer.Option("--out", help="CSV or Parquet; default: CSV on stdout")] = None,
-    model: Annotated[str, typer.Option("--model", help="small, served (its tables rounded), cut or uniform")] = "small",
+    model: Annotated[
+        str, typer.Option("--model", help="small, served (its tables rounded), cut, uniform or wide")
+    ] = "small",
     weights: Annotated[Path | None, typer.Option("--weights", help="an exported safetensors file of this run")] = None,
     device: Annotated[str, DEVICE] = "auto",
     max_bad_rows: Annotated[int, typer.Option("--max-bad-rows", min=0, help=BAD_ROWS)] = 0,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from autodim.config import check_data, check_optimizer, check_training, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
-from autodim.config.sections.prune import TIERS
+from autodim.config.sections.prune import TIERS, WHOLE_TABLES
 from autodim.config.spelling import closest, quoted
 from autodim.config.yaml_text import KeyPath
 from autodim.errors import ConfigError
@@ -73,6 +73,7 @@ def _prune(config: Config) -> Iterator[Problem]:
     yield from _precision(config)
     if config.pretrain.weights is None and given(config.pretrain, "weights_map"):
         yield idle(("pretrain", "weights_map"), "no pretrain.weights to map", ("pretrain", "weights"))
+    yield from _blocks(config)
     if config.retrain.mode == "none" and given(config.retrain, "distill"):
         yield idle(("retrain", "distill"), "retrain.mode: none, nothing is trained", ("retrain", "mode"))
 
@@ -136,6 +137,38 @@ def _quality(config: Config) -> Iterator[Problem]:
             f"prune.strategy: found {prune.strategy}, which cannot be cut from the trained model: a budget by quality "
             "has to be measured on the retrained one; set retrain.mode: cold, or take spectral_uniform",
         )
+
+
+def _blocks(config: Config) -> Iterator[Problem]:
+    prune, blocks = config.prune, config.prune.blocks
+    path: KeyPath = ("prune", "blocks")
+    if not blocks.slots:
+        for name in ("shares", "by", "min_rows"):
+            if given(blocks, name):
+                yield idle((*path, name), "prune.blocks.slots: empty, no table is cut", (*path, "slots"))
+        return
+    shares = list(blocks.shares)
+    if not shares or shares != sorted(set(shares)):
+        yield Problem((*path, "shares"), f"prune.blocks.shares: found {shares}, expected rising shares in (0, 1)")
+    if prune.budget.unit == "dims":
+        yield Problem(path, "prune.blocks: a budget in dims knows no blocks of rows; use budget.unit: params")
+    if prune.strategy in ("manual", "uniform", "uniform_int8"):
+        why = "a widths file says its own blocks" if prune.strategy == "manual" else "all rows get one width"
+        yield idle(path, f"prune.strategy: {prune.strategy}, {why}", ("prune", "strategy"))
+    if prune.precision == "auto":
+        found = "prune.blocks: found prune.precision: auto, which weighs the rounding of whole tables"
+        yield Problem(path, f"{found}; use one precision for all (fp16, int8), or take out the blocks")
+    if prune.strategy in WHOLE_TABLES:
+        text = f"prune.blocks: strategy {prune.strategy} works on whole tables; use spectral, or take out the blocks"
+        yield Problem(path, text)
+    known = {slot.name: slot for slot in config.data.slots}
+    for name in () if blocks.slots == "auto" else blocks.slots:
+        if known and name not in known:
+            guess = closest(name, known)
+            hint = f'; did you mean "{guess}"?' if guess else f"; slots: {', '.join(known)}"
+            yield Problem((*path, "slots"), f"prune.blocks.slots: no slot {quoted(name)}{hint}")
+        elif name in known and known[name].kind == "value":
+            yield Problem((*path, "slots"), f"prune.blocks.slots: {name} is of kind value and has no table to cut")
 
 
 def _limits(config: Config) -> Iterator[Problem]:

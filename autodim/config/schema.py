@@ -21,11 +21,12 @@ from autodim.config.sections.optimizer import (
     ScheduleConfig,
     TableOptimizerConfig,
 )
-from autodim.config.sections.prune import BudgetConfig, PruneConfig, QualityConfig, SlotLimits
+from autodim.config.sections.prune import BlocksConfig, BudgetConfig, PruneConfig, QualityConfig, SlotLimits
 from autodim.config.sections.train import PretrainConfig, RetrainConfig, TrainConfig, WatchConfig, WindowsConfig
 from autodim.config.sections.weighting import WeightingConfig
 
 __all__ = [
+    "BlocksConfig",
     "BudgetConfig",
     "ClipConfig",
     "Config",

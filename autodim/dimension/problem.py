@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autodim.config.schema import PruneConfig
+from autodim.dimension.blocks import Spans, cut_rows, items
 from autodim.dimension.limits import Choices, choices
 from autodim.embedding.layout import CostModel, Layout, Slot, Table, uniform_layout
 from autodim.errors import ConfigError
@@ -28,6 +29,10 @@ class Problem:
         counts: per table, training occurrences of each id (n), or their total; None: unknown.
         seed: of strategies that draw.
         source: hash of what the problem came from; goes into the allocation.
+        whole: the model's own slots and tables, where `slots` and `tables` are items of cut tables
+            (`dimension.blocks`).
+        parents: item -> its table, the table's slots, start and stop.
+        spans: per cut table its blocks.
     """
 
     slots: tuple[Slot, ...]
@@ -39,6 +44,9 @@ class Problem:
     counts: Mapping[str, NDArray[np.int64] | int] | None = None
     seed: int = 0
     source: str = ""
+    whole: tuple[tuple[Slot, ...], tuple[Table, ...]] = ((), ())
+    parents: Mapping[str, tuple[str, tuple[str, ...], int, int]] = field(default_factory=dict)
+    spans: Spans = field(default_factory=dict)
 
     @property
     def uniform(self) -> Layout:
@@ -61,8 +69,9 @@ def make_problem(
     cost: CostModel | None = None,
     counts: Mapping[str, NDArray[np.int64] | int] | None = None,
     source: str = "",
+    spans: Spans | None = None,
 ) -> Problem:
-    """Works out costs and limits.
+    """Works out costs, limits and blocks.
 
     Args:
         slots: the model's slots.
@@ -72,6 +81,7 @@ def make_problem(
         cost: default: the budget's unit, float32 and one optimizer number per stored number.
         counts: see `Problem`.
         source: see `Problem`.
+        spans: the blocks of cut tables; default: as the settings say.
 
     Raises:
         ConfigError: contradicting limits, unknown slots, or costs in another unit than the budget.
@@ -82,5 +92,23 @@ def make_problem(
         raise ConfigError(f"the costs are for the common width {cost.common}; the model's is {common}")
     if cost.unit != settings.budget.unit:
         raise ConfigError(f"the budget is in {settings.budget.unit} and the costs are in {cost.unit}")
-    limits = choices(slots, tables, cost, settings)
-    return Problem(tuple(slots), tuple(tables), common, cost, limits, settings, counts, settings.seed, source)
+    whole = (tuple(slots), tuple(tables))
+    spans = cut_rows(slots, tables, settings.blocks, counts) if spans is None else spans
+    if spans and cost.unit == "dims":
+        raise ConfigError("prune.blocks: a budget in dims counts the dimensions of slots, not of blocks; use params")
+    found = items(slots, tables, settings, counts, spans)
+    limits = choices(found.slots, found.tables, cost, found.settings)
+    return Problem(
+        found.slots,
+        found.tables,
+        common,
+        cost,
+        limits,
+        found.settings,
+        found.counts,
+        settings.seed,
+        source,
+        whole,
+        found.parents,
+        spans,
+    )

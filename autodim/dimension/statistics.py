@@ -10,6 +10,7 @@ import numpy as np
 
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
+from autodim.dimension.entry import Entry
 from autodim.dimension.factor import factorise, worth
 from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, spearman
@@ -73,12 +74,24 @@ def stability(
         return None
     tables = list(problem.limits)
     found = [strategy(problem, budget, statistics.half(k)) for k in (0, 1)]
-    one, other = ({e.table: e.width for e in a.entries} for a in found)
+    one, other = (_widths(problem, a) for a in found)
     if found[0].strategy in SPECTRAL and "spectral_halves" in statistics.extra:
         scores = [_worths(problem, statistics, k) for k in (0, 1)]
     else:
         scores = [np.abs(np.concatenate([half[t] for t in tables])) for half in statistics.halves]
     return Stability(spearman(*scores), float(np.mean([abs(one[t] - other[t]) for t in tables])))
+
+
+def _widths(problem: Problem, allocation: Allocation) -> dict[str, int]:
+    """Width of each of the problem's tables (or of the blocks that stand for them)."""
+    entries: dict[str, list[Entry]] = {}
+    for e in allocation.entries:
+        entries.setdefault(e.table, []).append(e)
+    widths = {}
+    for table in problem.limits:
+        name, _, start, _ = problem.parents.get(table, (table, (), 0, 0))
+        widths[table] = next(e.width for e in reversed(entries[name]) if e.start <= start)
+    return widths
 
 
 def _worths(problem: Problem, statistics: Statistics, half: int) -> Floats:

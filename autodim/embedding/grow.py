@@ -21,8 +21,12 @@ def grown_layout(layout: Layout, tables: Sequence[Table]) -> Layout:
     """The layout with longer tables; widths, projections and biases stay.
 
     Raises:
-        ValueError: a table is missing, or would shrink.
+        ValueError: a table is missing, would shrink, or is cut into blocks: what new ids read until now, row 0, lies in
+            another block than the one that grows.
     """
+    for table in layout.tables:
+        if len(layout.blocks_of(table.name)) > 1:
+            raise ValueError(f"table {table.name!r} is cut into blocks of rows, and only whole tables grow")
     rows = {t.name: t.rows for t in tables}
     for table in layout.tables:
         if rows.get(table.name, 0) < table.rows:
@@ -44,7 +48,7 @@ def grow_rows(old: Group, new: Group, tensor: Tensor, fresh: Tensor) -> Tensor:
         fresh: what rows without an old one hold; of the grown shape, used up.
     """
     for before, after in zip(old.blocks, new.blocks, strict=True):
-        start = new.first[after.table]
+        start = new.rows_of(after).start
         fresh[start : start + before.rows] = tensor[old.rows_of(before)]
     return fresh
 

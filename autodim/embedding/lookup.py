@@ -8,7 +8,9 @@ Letters: B examples, S slots, S_g slots of a group, w its width, D common width,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from autodim.data.batch import Batch
 from autodim.embedding.group import Group
+from autodim.embedding.parts import KeptIds
 from autodim.embedding.rows import UniqueRows, take_rows, unique_rows
 from autodim.embedding.vectors import Concatenated, SlotVectors, Stacked
 
@@ -32,12 +35,14 @@ class GroupLookup:
         self.batch = len(batch)
         ids = batch.ids if group.all_columns else batch.ids.index_select(1, group.columns)
         rows = [(ids + group.bases[: group.one_hot]).flatten()]  # B * S1_g, example-major
+        self.kept = KeptIds(group, ids) if group.partial else None  # ids that blocks of rows hold
+        if self.kept is not None:
+            rows = [rows[0].index_select(0, self.kept.places)]
         factors: list[Tensor] = []
+        offsets: list[Tensor] = []
         sources: list[Tensor] = []
         width = len(group.positions)
-        table = group.linear if group.weight is None else group.weight
-        assert table is not None, "a group has vectors, first-order weights, or both"
-        kind = table.dtype
+        kind = group.dtype
         for k, slot in enumerate(group.multi, start=group.one_hot):
             bag = batch.bags[slot.name]
             lengths = bag.offsets.diff()
@@ -47,17 +52,23 @@ class GroupLookup:
             factor = torch.ones_like(bag.values, dtype=kind) if bag.weights is None else bag.weights.to(kind)
             if slot.pooling == "mean":
                 factor = factor / lengths.clamp(min=1).index_select(0, bag_of)
-            rows.append(bag.values + group.bases[k])
+            values, starts = bag.values, bag.offsets
+            if self.kept is not None:
+                values, starts, factor, bag_of = self.kept.bag(k, values, starts, factor, bag_of)
+            rows.append(values + group.bases[k])
             factors.append(factor)
+            offsets.append(starts)
             sources.append(bag_of * width + k)
-        self.bag_rows, self.bag_factors = rows[1:], factors
-        self.bag_offsets = [batch.bags[s.name].offsets for s in group.multi]
+        self.bag_rows, self.bag_factors, self.bag_offsets = rows[1:], factors, offsets
+        self.one_hot_rows = rows[0]
         self.rows = torch.cat(rows) if len(rows) > 1 else rows[0]
         self.source: Tensor | None = None
         self.factors: Tensor | None = None
-        if group.multi:
+        if group.multi or self.kept is not None:
             base = torch.arange(self.batch, device=ids.device)[:, None] * width
             one_hot = (base + torch.arange(group.one_hot, device=ids.device)).flatten()
+            if self.kept is not None:
+                one_hot = one_hot.index_select(0, self.kept.places)
             self.source = torch.cat([one_hot, *sources])
             self.factors = torch.cat([torch.ones_like(one_hot, dtype=kind), *factors])
         self.vectors = None if group.weight is None else self._read(group.weight, learn)  # B x S_g x w
@@ -66,8 +77,10 @@ class GroupLookup:
 
     def _read(self, weight: Tensor, learn: bool) -> Tensor:
         weight = weight.detach()
-        count = self.batch * self.group.one_hot
-        out = take_rows(weight, self.rows[:count]).view(self.batch, self.group.one_hot, weight.shape[1])
+        out = take_rows(weight, self.one_hot_rows)
+        if self.kept is not None:
+            out = self.kept.spread(out, self.batch * self.group.one_hot)
+        out = out.view(self.batch, self.group.one_hot, weight.shape[1])
         if self.group.multi:
             bags = [
                 F.embedding_bag(
@@ -77,6 +90,30 @@ class GroupLookup:
             ]
             out = torch.cat([out, torch.stack(bags, dim=1)], dim=1)  # B x S_g x w
         return out.requires_grad_(learn)
+
+    def mapped(self, leaf: Tensor | None, piece: slice | None = None) -> tuple[Tensor, Tensor | None, list[int]]:
+        """What `Concatenated` reads of the group: vectors B x S_g x w, projections S_g x w x D or None, positions.
+
+        The offset of a block is one more row of its projection, and the mass of its ids one more number of the vector:
+        `v P + m c = [v, m] [P; c]`.
+
+        Args:
+            piece: which of the batch's rows the leaf has; default: all.
+        """
+        group, projection = self.group, self.group.projections()
+        if group.offset is None:
+            assert leaf is not None
+            return leaf, projection, group.positions
+        mass = self._masses if piece is None else self._masses[piece]  # B x S_g x 1
+        offset = group.offset[:, None]  # S_g x 1 x D
+        if leaf is None or projection is None:
+            return mass, offset, group.positions
+        return torch.cat([leaf, mass], dim=2), torch.cat([projection, offset], dim=1), group.positions
+
+    @cached_property
+    def _masses(self) -> Tensor:
+        assert self.kept is not None, "offsets belong to blocks that are a part of their table"
+        return self.kept.masses(self.batch, self.bag_factors, self.bag_offsets)
 
     @property
     def unique(self) -> UniqueRows:
@@ -112,6 +149,7 @@ class Lookup:
     def __init__(self, tables: Tables, batch: Batch, learn: bool):
         self.tables = tables
         self.size = len(batch)
+        self._piece: slice | None = None
         self.groups = [GroupLookup(g, batch, learn) for g in tables.groups]  # type: ignore[arg-type]
         self.leaves = [g.vectors for g in self.groups if g.vectors is not None]
         self.leaves += [g.linear for g in self.groups if g.linear is not None]
@@ -120,30 +158,41 @@ class Lookup:
         self._parts = [g for g in self.groups if g.vectors is not None]
         self._parts += [g for g in self.groups if g.linear is not None]
 
+    def piece(self, rows: slice) -> Lookup:
+        """The same lookup, asked for `inputs` at stand-ins for the leaves' rows `rows`."""
+        found = copy.copy(self)
+        found.size, found._piece = rows.stop - rows.start, rows
+        return found
+
     def inputs(self, leaves: Sequence[Tensor] | None = None) -> tuple[SlotVectors, Tensor | None]:
         """What the model reads: the slot vectors, and the first-order terms B x S (None when there are none).
 
         Args:
-            leaves: stand-ins for the leaves (a perturbed second pass, or some of the batch's rows); default: the
-                leaves.
+            leaves: stand-ins for the leaves (a perturbed second pass; of a `piece`, its rows); default: the leaves.
         """
         leaves = self.leaves if leaves is None else leaves
         wide = [g for g in self.groups if g.vectors is not None]
-        vectors = self._vectors(wide, leaves[: len(wide)], leaves[0].shape[0] if leaves else self.size)
+        vectors = self._vectors(wide, leaves[: len(wide)])
         first = leaves[len(wide) :]
         if not first:
             return vectors, None
         linear = first[0] if len(first) == 1 else torch.cat(list(first), dim=1)
-        linear = linear.squeeze(-1)
-        return vectors, linear if self.tables.in_order else linear.index_select(1, self.tables.restore)
+        return vectors, self.tables.by_slot(linear.squeeze(-1))
 
-    def _vectors(self, wide: list[GroupLookup], leaves: Sequence[Tensor], size: int) -> SlotVectors:
+    def _vectors(self, wide: list[GroupLookup], leaves: Sequence[Tensor]) -> SlotVectors:
         tables = self.tables
         if tables.plain and len(wide) == 1:
             return Stacked(leaves[0])
-        groups = [(leaf, g.group.projections(), g.group.positions) for leaf, g in zip(leaves, wide, strict=True)]
+        given = iter(leaves)
+        groups = [
+            g.mapped(None if g.vectors is None else next(given), self._piece)
+            for g in self.groups
+            if g.vectors is not None or g.group.offset is not None
+        ]
         like = leaves[0] if leaves else tables.restore.new_zeros((), dtype=torch.float32)
-        return Concatenated(groups, tables.slot_bias(), size, len(tables.layout.slots), tables.layout.common, like)
+        layout = tables.layout
+        bias = tables.slot_bias()
+        return Concatenated(groups, bias, self.size, len(layout.slots), layout.common, like, tables.overlap)
 
     def assign(self, gradients: Sequence[Tensor | None]) -> None:
         """Give each table its sparse gradient over the unique rows, from the gradients at the leaves (or at their

@@ -72,6 +72,8 @@ class Concatenated:
         slots: S.
         common: D.
         like: gives the dtype and the device where no slot has a table.
+        overlap: an example's vector of a slot may be the sum of several groups' vectors that are not zero (a bag whose
+            ids lie in several blocks), so that squares do not add up group by group.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Concatenated:
         slots: int,
         common: int,
         like: Tensor,
+        overlap: bool = False,
     ):
         self.groups = groups
         self.bias = bias
@@ -89,6 +92,7 @@ class Concatenated:
         self.slots = slots
         self.common = common
         self.like = like
+        self.overlap = overlap
         self._stacked: Tensor | None = None
         self._inputs: Tensor | None = None
 
@@ -99,7 +103,8 @@ class Concatenated:
                 # (S_g x B x w) @ (S_g x w x D): one batched product for all slots of a width
                 wide = vectors if projection is None else torch.bmm(vectors.transpose(0, 1), projection).transpose(0, 1)
                 for slot, part in zip(positions, wide.unbind(1), strict=True):
-                    parts[slot] = part
+                    there = parts[slot]
+                    parts[slot] = part if there is None else there + part  # blocks of one slot add up
             zero = self.like.new_zeros(self.batch, self.common)
             full = [zero if p is None else p for p in parts]
             stacked = torch.stack(full, dim=1) if full else self.like.new_zeros(self.batch, 0, self.common)
@@ -143,6 +148,8 @@ class Concatenated:
             return self._squares()
 
     def _squares(self) -> Tensor:
+        if self.overlap:
+            return self.stack().flatten(1).square().sum(1)
         # |v P + b|^2 = v (P P^T) v + 2 v (P b) + |b|^2
         out = self.like.new_zeros(self.batch)
         for vectors, projection, positions in self.groups:

@@ -10,7 +10,9 @@
     dense/...              every other parameter, as the model names it
 
 The file's metadata holds one JSON text under `autodim`: which tensors belong to which slot, how bags are pooled, the
-common width. Where a table is cut into blocks of different widths, `<table>` is `<table>[start:stop]`.
+common width. Where a table is cut into blocks of rows, `<table>` is `<table>[start:stop]`: ids are shifted by start and
+those of other blocks left out; the vectors of the blocks add up. Its bias, `biases/<slot>[start:stop]`, is added only
+where the block holds the id (in a bag: times the sum of the pooling factors of the ids that it holds).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1  # 2: with tables in fewer bits
+KINDS = {"weight": "tables", "projection": "projections", "linear": "linear"}  # `Tables.read`'s words -> ours
 _GROUPS = ("tables", "projections", "biases", "linear", "dense")
 
 
@@ -37,6 +40,12 @@ def block_key(allocation: Allocation, entry: Entry) -> str:
     """`<table>` in the tensors' names."""
     blocks = sum(e.table == entry.table for e in allocation.entries)
     return entry.table if blocks == 1 else f"{entry.table}[{entry.start}:{entry.stop}]"
+
+
+def bias_key(allocation: Allocation, entry: Entry, slot: str) -> str:
+    """`<slot>` in the names of biases."""
+    blocks = sum(e.table == entry.table for e in allocation.entries)
+    return slot if blocks == 1 else f"{slot}[{entry.start}:{entry.stop}]"
 
 
 def expected_shapes(allocation: Allocation) -> dict[str, tuple[int, ...]]:
@@ -49,7 +58,7 @@ def expected_shapes(allocation: Allocation) -> dict[str, tuple[int, ...]]:
         if e.width and e.projected:
             shapes[f"projections/{key}"] = (e.width, allocation.common)
         if e.bias:
-            shapes.update({f"biases/{slot}": (allocation.common,) for slot in e.slots})
+            shapes.update({f"biases/{bias_key(allocation, e, slot)}": (allocation.common,) for slot in e.slots})
     return shapes
 
 
@@ -69,7 +78,7 @@ def metadata(
                 "width": e.width,
                 "table": f"tables/{key}" if e.width else None,
                 "projection": f"projections/{key}" if e.width and e.projected else None,
-                "biases": {slot: f"biases/{slot}" for slot in e.slots} if e.bias else {},
+                "biases": {slot: f"biases/{bias_key(allocation, e, slot)}" for slot in e.slots} if e.bias else {},
             }
         )
         if e.width and e.precision != "fp32":

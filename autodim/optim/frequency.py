@@ -87,7 +87,8 @@ class GlobalFrequency(BatchFrequency):
                     "pass counts for every table, or use frequency='batch'"
                 )
             own = found[block.start : block.stop].to(part.rows.device, torch.float32).clone()
-            own[:1] = 0
+            if block.start == 0:
+                own[:1] = 0
             parts.append(own)
         # a table of no rows has no maximum, so a zero is appended before each
         return torch.cat(parts), torch.stack([torch.cat([p.new_zeros(1), p]).max() for p in parts])

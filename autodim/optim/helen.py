@@ -129,7 +129,7 @@ class Helen:
         others = gradients[len(tables) :]
         cuts: dict[int, tuple[Segments, Tensor]] = {}  # per group: its tables and the rows' radii
         for number, part in enumerate(lookup.groups):
-            cut = segments(part.unique.rows, self._starts.of(part))
+            cut = segments(part.unique.rows, self._starts.of(part), self._starts.unknown(part))
             frequency, peaks = self.frequency.of(part, number, cut)
             radii = helen_radii(frequency, peaks.index_select(0, cut.table), self.rho, self.xi)
             cuts[id(part)] = cut, radii.masked_fill_(cut.fixed, 0.0)

@@ -48,7 +48,8 @@ def row_blocks(network: Network, batches: Iterable[Batch], slot: str, missing: b
         blocks n x w x w and gradients n x w in float64, and counts n int64.
 
     Raises:
-        ValueError: the slot is multi-valued, shares its table, or has no vectors: the identity does not hold.
+        ValueError: the slot is multi-valued, shares its table, is cut into blocks, or has no vectors: the identity does
+            not hold.
 
     Cost: w + 1 backward passes through the model a batch; n w^2 float64 of memory.
 
@@ -118,6 +119,8 @@ def _place(network: Network, slot: str) -> tuple[int, int, int, int]:
             f"slot {slot!r} is multi-valued or shares table {found.table!r}: its ids' blocks are not separate; "
             "leave it out"
         )
+    if len(tables.layout.blocks_of(found.table)) > 1:
+        raise ValueError(f"slot {slot!r}: its table is cut into blocks of rows; ask the uniform model, or leave it out")
     index = [s.name for s in tables.layout.slots].index(slot)
     groups: list[Group] = list(tables.groups)  # type: ignore[arg-type]
     for number, group in enumerate(g for g in groups if g.weight is not None):

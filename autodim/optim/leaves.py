@@ -74,31 +74,49 @@ class Segments:
         return torch.segment_reduce(values, "max", offsets=self.bounds, unsafe=True, initial=0)
 
 
-def segments(rows: Tensor, starts: Tensor) -> Segments:
+def segments(rows: Tensor, starts: Tensor, unknown: Tensor | None = None) -> Segments:
     """Cut unique rows by table.
 
     Args:
         rows: U, ascending.
         starts: T + 1, the first row of each table of the group, then the number of its rows.
+        unknown: T bool, tables whose first row is the out-of-vocabulary id; None: all (no table is cut into blocks).
 
     Cost: a binary search per row; no host synchronisation.
     """
     table = torch.bucketize(rows, starts[1:], right=True)
-    return Segments(torch.searchsorted(rows, starts), table, rows == starts.index_select(0, table))
+    fixed = rows == starts.index_select(0, table)
+    if unknown is not None:
+        fixed &= unknown.index_select(0, table)
+    return Segments(torch.searchsorted(rows, starts), table, fixed)
 
 
 class TableStarts:
-    """The first row of each table of a group, T + 1 (the last: n), on the group's device; copied there once."""
+    """The first row of each table of a group, T + 1 (the last: n), on the group's device; copied there once.
+
+    Where a table is cut into blocks, each block counts as a table, and only the first holds the unknown id.
+    """
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Group, Tensor] = WeakKeyDictionary()
+        self._unknown: WeakKeyDictionary[Group, Tensor] = WeakKeyDictionary()
+
+    def unknown(self, part: GroupLookup) -> Tensor | None:
+        """Which tables begin with the out-of-vocabulary id, T bool; None: all of them."""
+        if not part.group.partial:
+            return None
+        found = self._unknown.get(part.group)
+        if found is None or found.device != part.rows.device:
+            found = torch.tensor([b.start == 0 for b in part.group.blocks], device=part.rows.device)
+            self._unknown[part.group] = found
+        return found
 
     def of(self, part: GroupLookup) -> Tensor:
         """The starts of a lookup's group."""
         known = self._known.get(part.group)
         if known is None or known.device != part.rows.device:
-            blocks = part.group.blocks
-            end = part.group.first[blocks[-1].table] + blocks[-1].rows
-            known = torch.tensor([*(part.group.first[b.table] for b in blocks), end], device=part.rows.device)
+            starts = part.group.starts
+            end = starts[-1] + part.group.blocks[-1].rows
+            known = torch.tensor([*starts, end], device=part.rows.device)
             self._known[part.group] = known
         return known

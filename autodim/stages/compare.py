@@ -17,6 +17,7 @@ from typing import Any
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import check_strategies
 from autodim.errors import BudgetError
 from autodim.stages.cells import cell as cell_of
 from autodim.stages.environment import environment
@@ -72,6 +73,7 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
         `mode` where the grid has modes, and `truth_spearman` (found against true widths) on a planted log; an
         infeasible cell has `infeasible` with the reason instead of figures.
     """
+    check_strategies(grid.strategies, config.prune.blocks)
     rows: list[dict[str, Any]] = []
     device = set_up(config.device, config.threads)
     with artifact.Lock(place.folder), StopFlag() as stop:

@@ -10,7 +10,7 @@ from autodim.dimension.allocation import Allocation
 from autodim.embedding.precision import Precision
 from autodim.errors import RunError
 from autodim.export import export
-from autodim.export.weights import write
+from autodim.export.weights import KINDS, bias_key, block_key, write
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
 from autodim.stages.prepare import open_log
@@ -44,16 +44,19 @@ def write_weights(folder: Path, out: Path, precision: Precision | None = None) -
     network, about = load_network(stage / "model")
     layout = network.tables.layout
     tensors: dict[str, Tensor] = {}
-    words = {"weight": "tables", "projection": "projections", "linear": "linear"}
-    for table in layout.tables:
-        for kind, tensor in network.tables.read(table.name).items():
-            tensors[f"{words[kind]}/{table.name}"] = tensor
+    allocation = at_precision(Allocation.from_yaml((stage / "widths.yaml").read_text()), precision)
+    for entry in allocation.entries:
+        key = block_key(allocation, entry)
+        for kind, tensor in network.tables.read_block(entry.block).items():
+            if kind.startswith("offset/"):
+                tensors[f"biases/{bias_key(allocation, entry, kind.removeprefix('offset/'))}"] = tensor
+            else:
+                tensors[f"{KINDS[kind]}/{key}"] = tensor
     if network.tables.bias is not None:
         for row, position in enumerate(network.tables.biased):
             tensors[f"biases/{layout.slots[position].name}"] = network.tables.bias.detach()[row]
     for name, tensor in network.model.state_dict().items():
         tensors[f"dense/{name}"] = tensor.detach()
     extra = {"model": about["model"], "labels": about["labels"]}
-    allocation = at_precision(Allocation.from_yaml((stage / "widths.yaml").read_text()), precision)
     write(out, tensors, allocation, layout.slots, extra=extra)
     return len(tensors)

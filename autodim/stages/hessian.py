@@ -124,6 +124,8 @@ def excluded(layout: Layout, slot: str) -> str | None:
         return "multi-valued: its ids' blocks are not separate"
     if len(readers) > 1:
         return f"shares table {table} with {', '.join(s.name for s in readers if s.name != slot)}"
+    if len(layout.blocks_of(table)) > 1:
+        return "cut into blocks of rows; look at the uniform model"
     width, rows = _width(layout, slot), layout.table(table).rows
     if not width:
         return "width 0: no vectors"

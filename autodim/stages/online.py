@@ -20,6 +20,7 @@ from autodim.data.encode import encode
 from autodim.data.frame import learnt
 from autodim.data.manifest import source_hash
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import spans_of
 from autodim.embedding.grow import grow_state, grow_weights, grown_layout
 from autodim.errors import ConfigError, RunError
 from autodim.optim.rows import RowOptimizer
@@ -64,6 +65,11 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
         raise ConfigError("model: an online continuation trains the run's own model; take the overrides of `model` out")
     stage = STAGES[which]
     source = old.need(stage)
+    if stage == "retrain" and (spans := spans_of(Allocation.from_yaml((source / "widths.yaml").read_text()).entries)):
+        raise ConfigError(
+            f"continue: only whole tables grow, found blocks of rows of {', '.join(sorted(spans))}; continue the "
+            "uniform model, or search the new log anew"
+        )
     old_log = open_log(old)
     device = set_up(config.device, config.threads)
     section = old_log.manifest.data.model_copy(update={"path": str(data), "log": None, "options": {}})
@@ -202,7 +208,7 @@ def _grown_widths(path: Path, log: EncodedLog, config: Config) -> str:
     for entry in allocation.entries:
         stop = rows[entry.table] if entry.stop == ends[entry.table] else entry.stop
         long = replace(entry, stop=stop)
-        entries.append(replace(long, cost=cost.of(long.block, len(long.slots))))
+        entries.append(replace(long, cost=replace(cost, precision=long.precision).of(long.block, len(long.slots))))
     note = "grown with new rows; the budget was kept when it was cut"
     notes = tuple(dict.fromkeys((*allocation.notes, note)))
     return replace(allocation, entries=tuple(entries), spent=sum(e.cost for e in entries), notes=notes).to_yaml()

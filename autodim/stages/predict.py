@@ -20,7 +20,7 @@ from autodim.stages.serve import read_weights, round_tables
 from autodim.training.loop import predict as predict_logits
 
 UNSEEN = 0.5  # share of unseen ids in a slot that is worth a word
-MODELS = {"small": "retrain", "served": "retrain", "cut": "prune", "uniform": "pretrain"}
+MODELS = {"small": "retrain", "served": "retrain", "cut": "prune", "uniform": "pretrain", "wide": "widen"}
 
 
 def predict(
@@ -38,8 +38,8 @@ def predict(
         folder: the run.
         rows: a file or a DataFrame with the slots' columns; labels are not needed. Ids that training never saw read
             the out-of-vocabulary row.
-        which: `small` (the retrained model), `served` (with its tables rounded as the widths file says), `cut` or
-            `uniform`.
+        which: `small` (the retrained model), `served` (with its tables rounded as the widths file says), `cut`,
+            `uniform`, or `wide` (what `autodim widen` trained).
         say: told about slots most of whose ids were never seen (another notation, a wrong column).
         weights: an exported safetensors file of the small model, in any precision, to predict with instead.
         max_bad_rows: rows that cannot be read, and are left out, before it is an error.

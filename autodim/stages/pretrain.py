@@ -37,19 +37,10 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
     Raises:
         TrainingError: the loss is not finite. Interrupted: a signal came; run again to continue.
     """
-    from autodim.stages.import_weights import import_network, weights_inputs  # which builds networks as this does
+    from autodim.stages.import_weights import import_network  # which builds networks as this does
 
     config = run.config
-    inputs = artifact.digest(
-        {
-            "data": run_result(run, "prepare"),
-            "model": config.model.model_dump(mode="json"),
-            "pretrain": config.pretrain.model_dump(mode="json"),
-            "seed": config.seed,
-            **inputs_of(log),
-            **weights_inputs(config),
-        }
-    )
+    inputs = pretrain_inputs(run, log)
     if run.up_to_date("pretrain", inputs):
         session.progress.line("pretrain: up to date")
         return
@@ -65,6 +56,23 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
         trained = train_network(network, log, config.pretrain, seed, folder, session)
         finish(folder, network, config.model, log, trained)
     session.progress.line(summary("pretrain", trained))
+
+
+def pretrain_inputs(run: Run, log: EncodedLog) -> str:
+    """The hash of what the stage is made from."""
+    from autodim.stages.import_weights import weights_inputs
+
+    config = run.config
+    return artifact.digest(
+        {
+            "data": run_result(run, "prepare"),
+            "model": config.model.model_dump(mode="json"),
+            "pretrain": config.pretrain.model_dump(mode="json"),
+            "seed": config.seed,
+            **inputs_of(log),
+            **weights_inputs(config),
+        }
+    )
 
 
 def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:

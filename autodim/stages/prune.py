@@ -14,9 +14,12 @@ from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.block_moments import block_moments
+from autodim.dimension.blocks import Spans, cut_rows, item, spans_of
 from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
+from autodim.dimension.saturation import saturated, saturation_notes
 from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import SPECTRAL, Statistics, stability
 from autodim.dimension.strategies import STRATEGIES
@@ -55,13 +58,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
 
     config = run.config
     settings = config.prune
-    widths = widths_text(settings.widths)
     source = run_result(run, "pretrain")
-    inputs = artifact.digest(
-        {"pretrain": source, "prune": settings.model_dump(mode="json"), "seed": config.seed, "widths": widths}
-        | ({"retrain": config.retrain.model_dump(mode="json")} if settings.budget.by_quality else {})
-        | inputs_of(log)
-    )
+    inputs = prune_inputs(run, log)
     if run.up_to_date("prune", inputs):
         session.progress.line("prune: up to date")
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
@@ -76,6 +74,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         question = Question(run, network, log, session, problem, budget, statistics, means)
         statistics = with_evidence(settings.strategy, question)
         allocation = strategy(problem, budget, statistics)
+        allocation = replace(allocation, notes=(*allocation.notes, *saturation_notes(saturated(allocation))))
         # measurements of a strategy's own are of all rows: their halves would tell nothing
         stable = None if settings.strategy in EVIDENCE else stability(strategy, problem, budget, statistics)
         if stable is not None:
@@ -97,6 +96,21 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     for note in allocation.notes:
         session.progress.line(f"prune: {note}")
     return allocation
+
+
+def prune_inputs(run: Run, log: EncodedLog) -> str:
+    """The hash of what the stage is made from."""
+    config, settings = run.config, run.config.prune
+    return artifact.digest(
+        {
+            "pretrain": run_result(run, "pretrain"),
+            "prune": settings.model_dump(mode="json"),
+            "seed": config.seed,
+            "widths": widths_text(settings.widths),
+            **({"retrain": config.retrain.model_dump(mode="json")} if settings.budget.by_quality else {}),
+            **inputs_of(log),
+        }
+    )
 
 
 def widths_text(path: str | None) -> str | None:
@@ -141,7 +155,7 @@ def cut_for(run: Run, network: Network, allocation: Allocation, log: EncodedLog,
     statistics: Statistics | None = None
     means: dict[str, Tensor] = {}
     if any(b.bias for b in layout.blocks):
-        statistics, means = cached_score(run, network, log, session)
+        statistics, means = cached_score(run, network, log, session, scored_spans(run.config, allocation, log))
     counts = {t.name: log.counts(t.name) for t in log.tables}
     factors = table_factors(run.config, allocation, statistics)
     small = cut_network(network, allocation, layout, means, counts, factors)
@@ -154,16 +168,27 @@ def finish_cut(
 ) -> None:
     """What a strategy does to a cut network once all its tables are cut, in place (most do nothing)."""
     if allocation.strategy == "spectral_refit":
+        if spans_of(allocation.entries):
+            raise ConfigError("prune.blocks: spectral_refit refits whole tables; use spectral, or no blocks")
         refit(small, network, log.part(config.prune.on), session, config.prune.rows)
 
 
+def scored_spans(config: Config, allocation: Allocation, log: EncodedLog) -> Spans:
+    """The blocks to score for a cut: the config's, which are scored already, where they are the allocation's."""
+    own = spans_of(allocation.entries)
+    usual = cut_rows(log.slots, log.tables, config.prune.blocks, row_counts(log))
+    needed = {(e.table, (e.start, e.stop)) for e in allocation.entries if e.bias and e.table in own}
+    return usual if needed <= {(t, span) for t, spans in usual.items() for span in spans} else own
+
+
 def table_factors(config: Config, allocation: Allocation, statistics: Statistics | None) -> dict[str, Factors]:
-    """Factors of the tables that an allocation cuts spectrally."""
+    """Factors of the tables (and blocks, by `dimension.blocks.item`) that an allocation cuts spectrally."""
     if statistics is None:
         return {}
     moments = statistics.extra["spectral"]
+    spans = spans_of(allocation.entries)
     return {
-        e.table: factorise({s: moments[s] for s in e.slots}, config.prune.ridge)
+        item(e.table, e, spans): factorise({s: moments[item(s, e, spans)] for s in e.slots}, config.prune.ridge)
         for e in allocation.entries
         if e.projected and e.bias
     }
@@ -190,20 +215,33 @@ def problem_of(config: Config, log: EncodedLog, source: str) -> Problem:
         config.model.width,
         config.prune.model_copy(update={"seed": seed}),
         cost=cost_model(config),
-        counts={t.name: log.counts(t.name).numpy() for t in log.tables},
+        counts=row_counts(log),
         source=source,
     )
 
 
-def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) -> tuple[Statistics, dict[str, Tensor]]:
+def row_counts(log: EncodedLog) -> dict[str, np.ndarray]:
+    """Training count of each row of each table."""
+    return {t.name: log.counts(t.name).numpy() for t in log.tables}
+
+
+def cached_score(
+    run: Run, network: Network, log: EncodedLog, session: Session, spans: Spans | None = None
+) -> tuple[Statistics, dict[str, Tensor]]:
     """The scoring pass, once per trained model and choice of rows: budgets and strategies share it.
 
+    Args:
+        spans: the blocks of cut tables; default: as the config says.
+
     Returns:
-        The statistics, and the mean vector of each slot.
+        The statistics, and the mean vector of each slot (and of each slot at each block).
     """
     settings = run.config.prune
+    if spans is None:
+        spans = cut_rows(log.slots, log.tables, settings.blocks, row_counts(log)) if settings.blocks.slots else {}
     key = artifact.digest(
         {
+            **({"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}),
             "format": 3,
             "model": run_result(run, "pretrain"),
             "on": settings.on,
@@ -214,7 +252,7 @@ def cached_score(run: Run, network: Network, log: EncodedLog, session: Session) 
     )[:16]
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
-        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature)
+        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature, spans)
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)
             artifact.write_json(
@@ -255,7 +293,9 @@ def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, di
     halves = (arrays("half0/"), arrays("half1/"))
     if not tensors:
         return Statistics(rows=rows), {}  # a log without slots
-    everything, first, second = from_tensors(tensors)
+    everything, first, second = (
+        whole | parts for whole, parts in zip(from_tensors(tensors), block_moments(tensors), strict=True)
+    )
     extra: dict[str, object] = {"spectral": everything}
     if first:
         extra["spectral_halves"] = (first, second)

@@ -127,7 +127,7 @@ class Search:
         self.parts = parts
         self.reference = {n: self.cutter.logits(self.cutter.network, p) for n, p in parts.items()}
         self.labels: dict[str, Tensor] = {n: p.labels.to(session.device) for n, p in parts.items()}
-        self.tries: dict[tuple[int, ...], Try] = {}
+        self.tries: dict[tuple[tuple[str, int, int, str], ...], Try] = {}
 
     def down(self) -> list[Try]:
         """Budgets from large to small until one fails on the watched rows, then the crossing bisected.
@@ -167,7 +167,7 @@ class Search:
             return False
         allocation, network, run = made
         self.session.stop.check()
-        key = tuple(e.width for e in allocation.entries)
+        key = tuple((e.table, e.start, e.width, e.precision) for e in allocation.entries)
         if key not in self.tries:
             watched, judged = (self.cutter.logits(network, self.parts[name]) for name in ("valid", "confirm"))
             self.tries[key] = Try(amount, allocation, run, self.lost(watched, "valid"), judged.cpu())

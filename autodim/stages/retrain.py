@@ -91,11 +91,26 @@ def start_network(
     if not warm:
         layout = allocation.layout(log.slots, log.tables)
         return build_log_network(model_of(config.model, allocation), layout, log, seed)
+    cut = live_model(run, allocation, session)
+    if cut is not None:
+        return cut
     network, _ = load_network(run.need("pretrain") / "model", session.device)
     cut = cut_for(run, network, allocation, log, session)
     if config.retrain.mode == "warm_cold_first":
         cut.model.reset_first(generator(seed, "first"))  # type: ignore[operator]
     return cut
+
+
+def live_model(run: Run, allocation: Allocation, session: Session) -> Network | None:
+    """The migrated model that `refresh` left for these widths: a retrain goes on from it."""
+    stage = run.stage("prune")
+    if run.config.retrain.mode == "warm_cold_first" or not (stage / "model" / "model.json").is_file():
+        return None
+    if not artifact.read_json(stage / "model" / "model.json").get("live"):
+        return None
+    if (stage / "widths.yaml").read_text() != allocation.to_yaml():
+        return None
+    return load_network(stage / "model", session.device)[0]
 
 
 def model_of(model: ModelConfig, allocation: Allocation) -> ModelConfig:

@@ -6,6 +6,7 @@ RUN/pretrain/model/    the uniform model                                (pretrai
 RUN/prune/             widths.yaml, scores, the cut model               (prune)
 RUN/retrain/model/     the small model                                  (retrain)
 RUN/evaluate/          results.json                                     (evaluate)
+RUN/widen/model/       the small model with some slots wider than the uniform one (`autodim widen`)
 RUN/widths.yaml, RUN/metrics.jsonl, RUN/report.html                     copies and views for people
 RUN/previous/          stages of earlier settings, moved aside and never deleted
 """
@@ -25,7 +26,7 @@ from autodim.config.schema import Config
 from autodim.errors import RunError
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
-FOLDERS = {"prepare": "data", "pretrain": "pretrain", "prune": "prune", "retrain": "retrain", "evaluate": "evaluate"}
+FOLDERS = {"prepare": "data", **{name: name for name in (*STAGES[1:], "widen")}}
 
 
 @dataclass(frozen=True)

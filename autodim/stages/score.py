@@ -6,10 +6,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autodim.data.batch import Batch
 from autodim.data.columns import Columns
+from autodim.dimension.block_moments import BlockSums, block_moments, saliency_of
+from autodim.dimension.blocks import Spans, part
 from autodim.dimension.scores import by_table
 from autodim.dimension.spectral import Curvature, Spectral, logit_terms, to_tensors
 from autodim.embedding.group import Group
+from autodim.embedding.lookup import Lookup
+from autodim.embedding.parts import part_vectors
 from autodim.stages.session import Session
 from autodim.training.loop import CHUNK
 from autodim.training.network import Network
@@ -21,6 +26,7 @@ def score(
     session: Session,
     rows: int | None = None,
     curvature: Curvature = "gauss_newton",
+    spans: Spans | None = None,
 ) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
@@ -31,11 +37,13 @@ def score(
         columns: the rows to score on; held out unless the user says otherwise.
         rows: at most so many, evenly spread.
         curvature: that of the spectral statistics.
+        spans: tables that are cut into blocks of rows; each block is scored beside its whole table.
 
     Returns:
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
         of the rows, `magnitude/TABLE` the squared norm of each column; `mean/SLOT`, the mean vector, float32; and what
-        `dimension.spectral.from_tensors` reads.
+        `dimension.spectral.from_tensors` reads. A block has the same under `TABLE[start:stop]` and `SLOT[start:stop]`,
+        and what `dimension.block_moments` reads.
 
     Cost: one training step's forward and (a task) backward over the rows, without weight gradients and without an
     update; and S products of D x D a row in float64.
@@ -43,9 +51,10 @@ def score(
     layout = network.tables.layout
     if not layout.slots:
         return {}
-    # the leaf holds one-hot slots before bags, whatever the config's order
+    # the one group's vectors lie in its own order: one-hot slots before bags, whatever the config's
     group: Group = network.tables.groups[0]  # type: ignore[assignment]
     spectral = Spectral([layout.slots[p].name for p in group.positions], curvature)
+    parts = Parts(network, spans or {})
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
     network.eval()
@@ -60,13 +69,14 @@ def score(
         lookup = network.tables.lookup(batch, learn=True)
         logits = network.logits(lookup, batch)
         residual, weight = logit_terms(logits, batch.labels, curvature)  # B x T
-        vectors = lookup.leaves[0]  # B x S x D: a uniform network has one group
+        vectors = lookup.leaves[0]  # B x S x D, in that order: a uniform network has one group
         # the gradient of each logit by its own vectors; that of the cross-entropy is (p - y) times it
         jacobian = [
             torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
             for task, column in enumerate(logits.unbind(1))
         ]  # T of B x S x D
         spectral.add(vectors.detach(), jacobian, residual, weight)
+        parts.add(batch, lookup, jacobian, residual, weight)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(before)
@@ -82,4 +92,55 @@ def score(
         found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
     for name, moments in spectral.moments().items():
         found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
-    return found | to_tensors(spectral)
+    return found | to_tensors(spectral) | parts.tensors()
+
+
+class Parts:
+    """Scores of the blocks of cut tables, beside those of whole slots.
+
+    Cost: per block a read of its slot's vectors and the products of `BlockSums`; nothing without blocks.
+    """
+
+    def __init__(self, network: Network, spans: Spans):
+        layout = network.tables.layout
+        self.spans = spans
+        order = [layout.slots[p] for p in network.tables.groups[0].positions]  # type: ignore[union-attr]
+        self.blocks = [(i, s, a, b) for i, s in enumerate(order) for a, b in spans.get(s.table, ())]
+        self.sums = BlockSums([part(s.name, a, b) for _, s, a, b in self.blocks])
+        self.columns = {s.name: k for k, s in enumerate(s for s in layout.slots if not s.multi)}
+        self.weights = {table: network.tables.read(table)["weight"] for table in spans}
+
+    def add(self, batch: Batch, lookup: Lookup, jacobian: list[Tensor], residual: Tensor, weight: Tensor) -> None:
+        """One batch; `jacobian` T of B x S x D, the others as for `BlockSums.add`."""
+        if not self.blocks:
+            return
+        group = lookup.groups[0]
+        bags = {s.name: k for k, s in enumerate(group.group.multi)}
+        found = []
+        for _, slot, start, stop in self.blocks:
+            table = self.weights[slot.table]
+            if slot.multi:
+                bag = batch.bags[slot.name]
+                factors = group.bag_factors[bags[slot.name]]
+                found.append(part_vectors(table, bag.values, bag.offsets, factors, start, stop))
+            else:
+                found.append(part_vectors(table, batch.ids[:, self.columns[slot.name]], None, None, start, stop))
+        index = torch.tensor([i for i, *_ in self.blocks], device=weight.device)
+        vectors, masses = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
+        self.sums.add(vectors, masses, [j.index_select(1, index) for j in jacobian], residual, weight)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything about the blocks, as `score` names it."""
+        found = self.sums.to_tensors()
+        for name, moments in block_moments(found)[0].items():
+            found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
+        for _, slot, start, stop in self.blocks:
+            table, halves = part(slot.table, start, stop), saliency_of(found, part(slot.name, start, stop))
+            for key, values in (("g", halves.sum(0)), ("half0", halves[0]), ("half1", halves[1])):
+                name = f"{key}/{table}"
+                found[name] = found[name] + values if name in found else values.clone()
+        for table, blocks in self.spans.items():
+            for start, stop in blocks:
+                squares = self.weights[table][start:stop].double().square().sum(0)
+                found[f"magnitude/{part(table, start, stop)}"] = squares
+        return found

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import CostModel
 from autodim.embedding.precision import Precision
 from autodim.embedding.quantise import rounded
 from autodim.errors import RunError
-from autodim.export.weights import block_key, expected_shapes, load
+from autodim.export.weights import KINDS, bias_key, block_key, expected_shapes, load
 from autodim.training.network import Network
 
 
@@ -49,7 +48,7 @@ def round_tables(network: Network, allocation: Allocation) -> None:
     """
     for entry in allocation.entries:
         if entry.width and entry.precision != "fp32":
-            weight = _rows(network, entry.table, entry.start)
+            weight = network.tables.read_block(entry.block)["weight"]
             weight.copy_(torch.from_numpy(rounded(weight.cpu().numpy(), entry.precision)))
 
 
@@ -71,13 +70,10 @@ def read_weights(network: Network, allocation: Allocation, path: Path) -> None:
     with torch.no_grad():
         for entry in allocation.entries:
             key = block_key(allocation, entry)
-            if entry.width:
-                _rows(network, entry.table, entry.start).copy_(tensors[f"tables/{key}"])
-            own = tables.read(entry.table)
-            if entry.projected:
-                own["projection"].copy_(tensors[f"projections/{key}"])
-            if "linear" in own:
-                own["linear"].copy_(tensors[f"linear/{entry.table}"])
+            for kind, own in tables.read_block(entry.block).items():
+                slot = kind.removeprefix("offset/")
+                name = f"{KINDS[kind]}/{key}" if kind in KINDS else f"biases/{bias_key(allocation, entry, slot)}"
+                own.copy_(tensors[name])
         if tables.bias is not None:
             for row, position in enumerate(tables.biased):
                 tables.bias[row] = tensors[f"biases/{tables.layout.slots[position].name}"]
@@ -86,12 +82,3 @@ def read_weights(network: Network, allocation: Allocation, path: Path) -> None:
         network.model.load_state_dict(dense)
     except RuntimeError as error:
         raise RunError(f"{path}: does not hold this run's model: {error}; export it again from this run") from error
-
-
-def _rows(network: Network, table: str, start: int) -> Tensor:
-    """A view of a block's rows, n x w."""
-    tables = network.tables
-    block = next(b for b in tables.layout.blocks_of(table) if b.start == start)
-    group = tables.group_of(block)
-    assert group is not None and group.weight is not None
-    return group.weight.detach()[group.rows_of(block)]

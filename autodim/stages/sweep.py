@@ -20,6 +20,7 @@ from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
 from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import check_strategies, item, spans_of
 from autodim.dimension.factor import Factors
 from autodim.dimension.moments import Moments
 from autodim.errors import BudgetError, ConfigError
@@ -75,6 +76,7 @@ def sweep(
     Cost: one evaluation a point; a retrain a point where a mode trains.
     """
     check(strategies, shares, modes)
+    check_strategies(strategies, config.prune.blocks)
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)
@@ -204,15 +206,18 @@ def predicted_change(
     """Loss change that the moments predict for any cut of the network, in nats an example, summed over tasks."""
     total = 0.0
     with torch.no_grad():
+        spans = spans_of(allocation.entries)
         for entry in allocation.entries:
-            cut = entry_cut(entry, network.tables.read(entry.table), means, counts[entry.table], factors)
+            rows = slice(entry.start, entry.stop)
+            old = {"weight": network.tables.read(entry.table)["weight"][rows]}
+            cut = entry_cut(entry, old, means, counts[entry.table][rows], factors, spans)
             if cut.encoder is None or cut.decoder is None:
                 continue
             matrix = (cut.encoder.double() @ cut.decoder.double()).cpu().numpy()
             for slot in entry.slots:
                 bias = cut.bias.get(slot)
                 constant = matrix[0] * 0 if bias is None else bias.double().cpu().numpy()
-                total += moments[slot].change(matrix, constant)
+                total += moments[item(slot, entry, spans)].change(matrix, constant)
     return total
 
 

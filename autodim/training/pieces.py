@@ -46,7 +46,7 @@ def pieced(
         part = [leaf.detach()[rows].requires_grad_(wanted[i]) for i, leaf in enumerate(leaves)]
         labels = batch.labels[rows]
         piece = replace(batch, ids=batch.ids[rows], numeric=batch.numeric[rows], labels=labels, bags={})
-        losses = step._losses(lookup, piece, part)
+        losses = step._losses(lookup.piece(rows), piece, part)
         share: Tensor | float = len(piece) / len(batch)
         if labelled is not None:
             share = (~labels.isnan()).sum(0) / labelled

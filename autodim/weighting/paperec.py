@@ -37,13 +37,26 @@ def paperec_weights(scores: Tensor, floors: Tensor, present: Tensor) -> Tensor:
 
 
 def slot_ids(lookup: Lookup, slot: int) -> Tensor:
-    """B ids of a one-hot slot, by its position in the layout."""
+    """B ids of a one-hot slot, by its position in the layout.
+
+    Where blocks of its rows are read, those of a block without any number left count as id 0.
+    """
+    found: Tensor | None = None
     for part in lookup.groups:
-        if slot in part.group.positions[: part.group.one_hot]:
-            place = part.group.positions.index(slot)
-            rows = part.rows[: part.batch * part.group.one_hot].view(part.batch, part.group.one_hot)
-            return (rows[:, place] - part.group.bases[place]).long()
-    raise ValueError(f"slot {slot} has no table in this lookup; expected a one-hot slot that is kept")
+        group, kept = part.group, part.kept
+        for place, position in enumerate(group.positions[: group.one_hot]):
+            if position != slot:
+                continue
+            rows = part.one_hot_rows[:, None]
+            if kept is not None:  # only the held ids have a row
+                rows = kept.spread(rows, part.batch * group.one_hot)
+            ids = rows.view(part.batch, group.one_hot)[:, place] - group.bases[place]
+            if kept is not None:
+                ids = torch.where(kept.held[:, place], ids, 0)
+            found = ids if found is None else found + ids  # an id is held by one block
+    if found is None:
+        raise ValueError(f"slot {slot} has no table in this lookup; expected a one-hot slot that is kept")
+    return found.long()
 
 
 class PAPERec:

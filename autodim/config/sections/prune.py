@@ -11,6 +11,9 @@ from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchCo
 
 TIERS = (1, 4, 8, 16, 32, 64)  # frequency_tiers without a ladder
 
+# strategies that know no blocks of rows
+WHOLE_TABLES = ("mask_auc", "mask_exact", "search", "pep", "optembed", "spectral_refit")
+
 
 class BudgetConfig(Section):
     """What may be spent on embeddings: exactly one of `share` and `amount`, or what quality may be lost."""
@@ -67,6 +70,21 @@ class SlotLimits(Section):
     multiple_of: Positive | None = None
 
 
+class BlocksConfig(Section):
+    """Cut tables into blocks of rows by training frequency (head, torso, tail), each with a width of its own."""
+
+    slots: Literal["auto"] | tuple[str, ...] = Field(
+        (), description="which slots' tables are cut; auto: all whose blocks have min_rows each; empty: none"
+    )
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.9), description="where blocks end, rising: the most frequent ids up to these shares"
+    )
+    by: Literal["occurrences", "rows"] = Field(
+        "occurrences", description="shares of what: of the training rows that the ids occur in, or of the ids"
+    )
+    min_rows: Positive = Field(64, description="a block of fewer ids joins the next one")
+
+
 class PruneConfig(Section):
     """Score and allocate."""
 
@@ -117,6 +135,9 @@ class PruneConfig(Section):
         "drop", description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean"
     )
     slots: dict[str, SlotLimits] = Field(default_factory=dict, description="limits per slot")
+    blocks: BlocksConfig = Field(
+        BlocksConfig(), description="widths per block of ids (head, torso, tail) and not per slot"
+    )
     curvature: Literal["gauss_newton", "fisher"] = Field(
         "gauss_newton", description="spectral: how the loss bends by a slot's vector; fisher: from squared gradients"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from autodim.dimension.allocate import Rule, by_order, most_gain
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import folded
 from autodim.dimension.budget import Budget
 from autodim.dimension.entry import Entry, drop_notes, short, shorts
 from autodim.dimension.limits import Choices
@@ -115,6 +116,8 @@ def allocation(
     rule: Rule | Literal[""] = "",
 ) -> Allocation:
     """Adds up the entries; the budget holds by construction and is asserted."""
+    common = problem.common if common is None else common
+    entries = folded(entries, problem.parents, common)
     spent = sum(e.cost for e in entries)
     assert spent <= budget.amount, f"{strategy} spent {spent} of {budget.amount}"
     return Allocation(
@@ -123,7 +126,7 @@ def allocation(
         asked=budget.amount,
         spent=spent,
         uniform=problem.cost.reference(problem.uniform),
-        common=problem.common if common is None else common,
+        common=common,
         entries=tuple(entries),
         budget=budget.asked,
         source=problem.source,

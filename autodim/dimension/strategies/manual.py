@@ -25,7 +25,7 @@ def from_file(problem: Problem, budget: Budget, statistics: Statistics | None) -
     path = problem.settings.widths
     if path is None:
         raise ConfigError("prune.strategy manual needs a widths file: set prune.widths")
-    found = read_widths(path, problem.slots, problem.tables, problem.common, problem.cost)
+    found = read_widths(path, *problem.whole, problem.common, problem.cost)
     if found.spent > budget.amount:
         by_cost = sorted(found.entries, key=lambda e: (-e.cost, e.table))[:5]
         largest = ", ".join(f"{e.table} (width {e.width}) {e.cost:,}" for e in by_cost)

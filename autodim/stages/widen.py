@@ -1,0 +1,237 @@
+"""widen: retrain with some slots wider than the uniform model was, paid for by the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autodim import artifact
+from autodim.config.schema import SlotLimits
+from autodim.data.columns import EncodedLog
+from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import spans_of
+from autodim.dimension.budget import Budget
+from autodim.dimension.problem import make_problem
+from autodim.dimension.saturation import saturated
+from autodim.dimension.statistics import Statistics
+from autodim.dimension.strategies.assemble import by_rank
+from autodim.dimension.strategies.spectral import assembled, factors_of, with_bias
+from autodim.embedding.tables import Tables
+from autodim.errors import ConfigError, did_you_mean
+from autodim.models import build_model
+from autodim.stages.cut import cut_network
+from autodim.stages.holdout import inputs_of
+from autodim.stages.model_folder import load_network
+from autodim.stages.pretrain import finish, run_result, summary, train_network
+from autodim.stages.prune import cached_score, cost_model, row_counts, table_factors
+from autodim.stages.run import Run
+from autodim.stages.session import Session
+from autodim.training.loop import evaluate
+from autodim.training.network import Network
+from autodim.training.seeds import derive, generator
+from autodim.training.widen import widened_state
+
+Fill = Literal["zero", "linear"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to widen.
+
+    Attributes:
+        width: W, the new width; above the uniform one.
+        slots: which; empty: the saturated ones.
+        fill: what the new columns of a widened table hold. `zero`: nothing, so that the first loss is the loss before.
+            `linear`: a random linear map of the old columns, normalised per column over the training occurrences (batch
+            norm) to the old columns' usual deviation; the model has to learn first what they mean.
+    """
+
+    width: int
+    slots: tuple[str, ...] = ()
+    fill: Fill = "zero"
+
+
+def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, Any]:
+    """Write RUN/widen: widths.yaml, the model before (`start`) and after (`model`) its training, results.json.
+
+    The common width becomes W. Widened tables are stored whole at W. All others are cut anew from the uniform model,
+    spectrally, within what the run's budget leaves, to at most the old width; their projections and biases end in
+    zeros. The model's weights are kept, those of the new dimensions are fresh. With `zero` the start is therefore
+    exactly the cut model. Trained as `retrain` says, from the uniform model's weights.
+
+    Returns:
+        `widths` per slot, `spent`, `asked`, `unit`, and AUC and log loss on test of `start` and `model`.
+
+    Raises:
+        ConfigError: a width that is not larger, an unknown slot, no slot to widen, or what this stage does not know
+            (blocks of rows, precision auto).
+        BudgetError: the widened slots alone cost more than the budget.
+    """
+    config = run.config
+    if wish.width <= config.model.width:
+        raise ConfigError(f"--width: found {wish.width}, expected more than the uniform width {config.model.width}")
+    if config.prune.precision == "auto":
+        raise ConfigError(
+            "widen: prune.precision is auto, and what rounding takes from wider tables is not known; expected one "
+            "precision for all"
+        )
+    before = Allocation.from_yaml((run.need("prune") / "widths.yaml").read_text())
+    if spans := spans_of(before.entries):
+        raise ConfigError(f"widen: knows whole tables, found blocks of rows of {', '.join(sorted(spans))}")
+    tables = tables_to_widen(before, log, wish.slots)
+    inputs = artifact.digest(
+        {
+            "pretrain": run_result(run, "pretrain"),
+            "prune": run_result(run, "prune"),
+            "retrain": config.retrain.model_dump(mode="json"),
+            "seed": config.seed,
+            "wish": [wish.width, sorted(tables), wish.fill],
+            **inputs_of(log),
+        }
+    )
+    if run.up_to_date("widen", inputs):
+        session.progress.line("widen: up to date")
+        return artifact.read_json(run.stage("widen") / "results.json")
+    seed = derive(config.seed, "widen")
+    with run.working("widen", inputs) as folder:
+        network, _ = load_network(run.need("pretrain") / "model", session.device)
+        statistics, means = cached_score(run, network, log, session, {})
+        allocation = wider_allocation(run, log, before, statistics, tables, wish.width)
+        model = config.model.model_copy(update={"width": wish.width})
+        start = widened_network(run, network, allocation, log, statistics, means, seed)
+        anchor(start, tables, config.model.init_std, wish, log, config.model.width, seed)
+        measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device)]}
+        teacher = (network, config.retrain.distill) if config.retrain.distill else None
+        trained = train_network(start, log, config.retrain, seed, folder, session, teacher)
+        finish(folder, start, model, log, trained)
+        measured["model"] = [m.to_json() for m in evaluate(start, log.part("test"), session.device)]
+        artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
+        results = {
+            "widths": allocation.widths,
+            "spent": allocation.spent,
+            "asked": allocation.asked,
+            "unit": allocation.unit,
+            **measured,
+        }
+        artifact.write_json(folder / "results.json", results)
+    session.progress.line(summary("widen", trained))
+    return results
+
+
+def tables_to_widen(allocation: Allocation, log: EncodedLog, slots: Sequence[str]) -> set[str]:
+    """Tables of the named slots, or of the saturated ones."""
+    if not slots:
+        found = {e.table for e in saturated(allocation)}
+        if not found:
+            raise ConfigError(
+                "no slot is saturated (keeps every dimension of the uniform model, the last one not small), so wider "
+                "tables have nothing to hold; name some with --slots to try it all the same"
+            )
+        return found
+    names = {s.name: s.table for s in log.slots}
+    for name in slots:
+        if name not in names:
+            raise ConfigError(f"--slots: unknown slot {name!r}{did_you_mean(name, list(names))}")
+    return {names[name] for name in slots}
+
+
+def wider_allocation(
+    run: Run, log: EncodedLog, before: Allocation, statistics: Statistics, tables: set[str], width: int
+) -> Allocation:
+    """Widths where the given tables have `width` and the others what the budget leaves, by spectral worth."""
+    config, common = run.config, run.config.model.width
+    own = dict(config.prune.slots)
+    for slot in log.slots:
+        limits = own.get(slot.name, SlotLimits())
+        if slot.table in tables:
+            own[slot.name] = SlotLimits(fixed=width, multiple_of=1)
+        elif limits.fixed is None:
+            most = min(limits.max_dim or config.prune.max_dim or common, common)
+            own[slot.name] = limits.model_copy(update={"max_dim": most})
+    settings = config.prune.model_copy(update={"slots": own, "blocks": type(config.prune.blocks)()})
+    narrow = make_problem(log.slots, log.tables, common, settings.model_copy(update={"slots": {}}))
+    cost = replace(cost_model(config), common=width)
+    problem = with_bias(
+        make_problem(log.slots, log.tables, width, settings, cost=cost, counts=row_counts(log), source=before.source)
+    )
+    factors = factors_of(narrow, statistics, "widen")
+    total = sum(float(f.lambdas.sum()) for f in factors.values()) or 1.0
+    gains = {}
+    for table, found in factors.items():
+        gain = np.concatenate(([0.0], np.cumsum(found.lambdas / total)))
+        gains[table] = np.concatenate((gain, np.full(width - common, gain[-1])))  # nobody knows what more is worth
+    budget = Budget(before.asked, before.unit, before.budget, before.uniform)
+    chosen, rule = by_rank(problem, gains, budget)
+    allocation = assembled(problem, budget, "widened", chosen, factors, rule)
+    note = f"widened to {width}: {', '.join(sorted(tables))}"
+    return replace(allocation, uniform=before.uniform, notes=(note, *allocation.notes))
+
+
+def widened_network(
+    run: Run,
+    network: Network,
+    allocation: Allocation,
+    log: EncodedLog,
+    statistics: Statistics,
+    means: dict[str, Tensor],
+    seed: int,
+) -> Network:
+    """The uniform network cut to a wider allocation: it computes what the same cut at the old width does."""
+    model, layout = run.config.model, network.tables.layout
+    numeric, tasks = log.part("train").numeric.shape[1], len(log.labels)
+    wider = model.model_copy(update={"width": allocation.common})
+    dense = build_model(wider, len(layout.slots), numeric, tasks, derive(seed, "model"))
+    widened_state(network.model, dense, len(layout.slots), layout.common, allocation.common)
+    counts = {t.name: log.counts(t.name) for t in log.tables}
+    factors = table_factors(run.config, allocation, statistics)
+    device = next(iter(network.buffers())).device
+    small = allocation.layout(log.slots, log.tables)
+    return cut_network(network, allocation, small, means, counts, factors, dense.to(device))
+
+
+def anchor(network: Network, tables: set[str], std: float, wish: Wish, log: EncodedLog, before: int, seed: int) -> None:
+    """Fill the new columns of the widened tables, where they are not to be zero.
+
+    A model that only multiplies slots with each other (FM) has no gradient at all where every slot is zero: there, one
+    slot's new columns are drawn at random. All products of pairs remain zero, and so the loss is the same.
+    """
+    layout = network.tables.layout
+    first = next((t for t in sorted(tables) if len(layout.slots_of(t)) == 1), None)
+    for table in sorted(tables):
+        rows = _rows(network.tables, table)
+        source = generator(seed, "widen", table)
+        if wish.fill == "linear":
+            rows[:, before:] = linear_columns(rows[:, :before], rows.shape[1] - before, log.counts(table), source)
+        elif not list(network.model.first_layers()) and table == first:  # type: ignore[operator]
+            fresh = torch.randn(rows[:, before:].shape, generator=source) * std
+            fresh[:1] = 0
+            rows[:, before:] = fresh.to(rows.device)
+
+
+def linear_columns(weight: Tensor, columns: int, counts: Tensor, source: torch.Generator) -> Tensor:
+    """A random linear map of the rows, each column with mean 0 and the old columns' usual deviation.
+
+    Args:
+        weight: n x D. columns: how many to make. counts: n, the weight of each row in mean and deviation.
+    """
+    share = counts.to(weight.device, torch.float64)
+    share = share / share.sum().clamp(min=1)
+    old = weight.double()
+    old = old - share @ old
+    usual = (share @ old.square()).mean().sqrt()
+    mapped = old @ torch.randn(weight.shape[1], columns, generator=source).to(old)
+    spread = (share @ mapped.square()).sqrt()
+    return (mapped * (usual / spread.clamp(min=1e-12))).to(weight.dtype)
+
+
+def _rows(tables: Tables, table: str) -> Tensor:
+    """The rows of a whole table, to write into."""
+    (block,) = tables.layout.blocks_of(table)
+    group = tables.group_of(block)
+    assert group is not None and group.weight is not None
+    return group.weight.data[group.rows_of(block)]
