@@ -33,6 +33,8 @@ from autodim.embedding.layout import Layout, uniform_layout
 from autodim.embedding.migrate import NEW, carry, carry_tables, row_map, uniform_tables
 from autodim.embedding.tables import Tables
 from autodim.errors import ConfigError
+from autodim.stages.evidence import with_evidence
+from autodim.stages.evidence.question import Question
 from autodim.stages.export import read_allocation
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
@@ -106,12 +108,14 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
         uniform = write_uniform(old, new, log, maps, about, session)
         full = carried(Network(uniform_tables(live.tables).to(session.device), live.model), log, maps)
         moments = live_moments(full, new.config, log, session)
-        statistics, _ = cached_score(new, uniform, log, session)
+        statistics, means = cached_score(new, uniform, log, session)
         problem = problem_of(new.config, log, run_result(new, "pretrain"))
         if any(e.projected and e.bias for e in before.entries):
             problem = with_bias(problem)
         budget = resolve(config.prune.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
-        proposed = STRATEGIES[config.prune.strategy](problem, budget, statistics)
+        question = Question(new, uniform, log, session, problem, budget, statistics, means)
+        evidence = with_evidence(config.prune.strategy, question)
+        proposed = STRATEGIES[config.prune.strategy](problem, budget, evidence)
         worth = {t: losses(f) for t, f in factors_of(problem, statistics, "refresh").items()}
         widths = [{e.table: e.width for e in a.entries} for a in (before, proposed)]
         chosen, changes = decide(problem.limits, widths[0], widths[1], worth, budget.amount, min_gain)
