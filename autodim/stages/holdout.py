@@ -87,4 +87,5 @@ def take(columns: Columns, rows: Tensor) -> Columns:
         numeric=batch.numeric,
         labels=batch.labels,
         bags={name: (bag.values, bag.offsets) for name, bag in batch.bags.items()},
+        bag_weights={name: bag.weights for name, bag in batch.bags.items() if bag.weights is not None},
     )

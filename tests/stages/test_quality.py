@@ -6,11 +6,12 @@ import torch
 from conftest import tiny_config
 
 from autodim import artifact
+from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
 from autodim.errors import NoSafeCut
 from autodim.stages.cutter import Cutter
 from autodim.stages.evaluate import allowed
-from autodim.stages.holdout import HeldOutLog
+from autodim.stages.holdout import HeldOutLog, take
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log, prepare
 from autodim.stages.run import Run
@@ -52,6 +53,14 @@ def test_validation_rows_are_divided_once_for_all(run):
     again = prepare(Run(run.folder, run.config), CPU)
     assert torch.equal(again.part("confirm").ids, judge.ids)
     assert torch.equal(log.part("test").ids, open_log(run).part("test").ids)
+
+
+def test_weights_of_bags_go_with_their_rows():
+    bags = {"g": (np.array([1, 2, 3, 4]), np.array([0, 1, 3, 4]))}
+    columns = Columns.from_arrays(np.zeros((3, 0)), bags=bags, bag_weights={"g": np.array([0.1, 0.2, 0.3, 0.4])})
+    found = take(columns, torch.tensor([1, 2]))
+    assert found.bags["g"][0].tolist() == [2, 3, 4]
+    assert found.bag_weights["g"].tolist() == pytest.approx([0.2, 0.3, 0.4])
 
 
 def test_the_answer_is_the_last_that_held_on_the_way_down(run):
