@@ -167,8 +167,9 @@ def _blocks(config: Config) -> Iterator[Problem]:
             guess = closest(name, known)
             hint = f'; did you mean "{guess}"?' if guess else f"; slots: {', '.join(known)}"
             yield Problem((*path, "slots"), f"prune.blocks.slots: no slot {quoted(name)}{hint}")
-        elif name in known and known[name].kind == "value":
-            yield Problem((*path, "slots"), f"prune.blocks.slots: {name} is of kind value and has no table to cut")
+        elif name in known and known[name].kind in ("value", "scaled"):
+            found = f"prune.blocks.slots: {name} is of kind {known[name].kind}"
+            yield Problem((*path, "slots"), f"{found} and has no table of ids to cut")
 
 
 def _limits(config: Config) -> Iterator[Problem]:

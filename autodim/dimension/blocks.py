@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from autodim.config.schema import BlocksConfig, PruneConfig
 from autodim.config.sections.prune import WHOLE_TABLES
-from autodim.dimension.entry import Entry
+from autodim.dimension.entry import Entry, short, shorts
 from autodim.embedding.layout import Slot, Table
 from autodim.errors import ConfigError, did_you_mean
 
@@ -200,6 +200,6 @@ def _one(before: Entry, after: Entry, common: int) -> bool:
 def _joined(one: Entry, other: Entry) -> Entry:
     scores = None
     if one.scores is not None and other.scores is not None:
-        scores = tuple(a + b for a, b in zip(one.scores, other.scores, strict=True))
-    score = None if one.score is None or other.score is None else one.score + other.score
+        scores = shorts(a + b for a, b in zip(one.scores, other.scores, strict=True))
+    score = None if one.score is None or other.score is None else short(one.score + other.score)
     return replace(one, stop=other.stop, cost=one.cost + other.cost, score=score, scores=scores)

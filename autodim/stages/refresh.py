@@ -88,7 +88,8 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
         old: a finished run. out: folder of the new one. data: the new log.
 
     Raises:
-        ConfigError: a run whose widths cannot be refreshed (blocks of rows, a natively uniform model, a widths file).
+        ConfigError: a run whose widths cannot be refreshed (blocks of rows, a natively uniform model, a widths file, a
+            budget by quality, precision auto).
         DataError: the log is not as the config says. BudgetError: the budget is too small for the new log.
     """
     config = old.config
@@ -136,13 +137,22 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
 
 def check_refresh(config: Config, before: Allocation) -> None:
     """Raises ConfigError for widths that this stage does not know how to carry."""
-    if before.common != config.model.width or config.prune.strategy in ("uniform", "manual"):
+    if before.common != config.model.width or config.prune.strategy in ("uniform", "uniform_int8", "manual"):
         raise ConfigError(
             f"refresh: strategy {config.prune.strategy} at common width {before.common}: a natively uniform model or a "
             "widths file has no widths to propose; search the new log anew"
         )
     if config.prune.blocks.slots or len({e.table for e in before.entries}) < len(before.entries):
         raise ConfigError("refresh: the tables are cut into blocks of rows, whose ids differ in a new log; search anew")
+    if config.prune.budget.by_quality:
+        raise ConfigError(
+            "refresh: the budget is a quality, which has to be measured on the new log's own cuts; search it anew"
+        )
+    if config.prune.precision == "auto":
+        raise ConfigError(
+            "refresh: prune.precision is auto, and widths are weighed here without what rounding takes; expected one "
+            "precision for all; search the new log anew"
+        )
 
 
 def carried(network: Network, log: EncodedLog, maps: dict[str, Tensor]) -> Network:
@@ -192,7 +202,7 @@ def new_entries(problem: Problem, before: Allocation, chosen: list[int]) -> list
         found = entry_of(problem, c, position)
         if found.width == old[table].width:
             cost = problem.cost.of(replace(old[table].block, stop=c.rows), len(c.slots))
-            found = replace(old[table], stop=c.rows, cost=cost)
+            found = replace(old[table], stop=c.rows, cost=cost, precision=found.precision)
         entries.append(found)
     return entries
 

@@ -299,7 +299,7 @@ def test_helen_and_clippers_train_blocks(tiny_log, tmp_path, run):
 def test_settings_that_cannot_be_meant_are_refused(tiny_log, tmp_path):
     for override, words in (
         ("prune.blocks={slots: [usr]}", "usr"),
-        ("prune.blocks={slots: [age]}", "no table"),
+        ("prune.blocks={slots: [age]}", "no table of ids"),
         ("prune.blocks={slots: auto, shares: [0.9, 0.5]}", "rising"),
         ("prune.blocks={shares: [0.9]}", "no table is cut"),
     ):

@@ -260,3 +260,11 @@ def test_what_cannot_be_refreshed_is_refused(runs):
     old, folder, _ = runs
     with pytest.raises(ConfigError, match="itself"):
         refresh(old, old.folder, folder / "new.csv", CPU)
+    for change, words in (
+        ({"budget": BudgetConfig(max_auc_drop=0.01)}, "budget is a quality"),
+        ({"precision": "auto"}, "precision is auto"),
+        ({"strategy": "uniform_int8"}, "natively uniform"),
+    ):
+        config = old.config.model_copy(update={"prune": old.config.prune.model_copy(update=change)})
+        with pytest.raises(ConfigError, match=words):
+            refresh(type(old)(old.folder, config), old.folder / "never", folder / "new.csv", CPU)
