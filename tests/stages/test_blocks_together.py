@@ -19,7 +19,9 @@ from autodim.own_model import cut_tables
 from autodim.stages.compare import Grid, Place, compare
 from autodim.stages.cutter import Cutter
 from autodim.stages.export import write_weights
+from autodim.stages.hessian import excluded
 from autodim.stages.model_folder import load_network
+from autodim.stages.online import continue_run
 from autodim.stages.oracle import oracle
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
@@ -28,6 +30,7 @@ from autodim.stages.session import Session
 from autodim.stages.sweep import sweep
 from autodim.stages.widen import Wish, widen
 from autodim.training.progress import Progress
+from autodim.training.step import Step
 from autodim.weighting.paperec import slot_ids
 
 QUIET, CPU = Progress("quiet"), torch.device("cpu")
@@ -109,6 +112,27 @@ def test_ids_are_told_from_blocks(run):
         assert torch.equal(slot_ids(tables.lookup(batch), position), batch.ids[:, column].long())
 
 
+def test_a_batch_in_pieces_has_the_whole_batch_s_gradients(run):
+    """What is added where a block holds the id goes with the piece's rows."""
+    network, _ = load_network(run.stage("retrain") / "model")
+    network.eval()
+    assert any(g.offset is not None for g in network.tables.groups)
+    batch = open_log(run).part("test").batch(slice(0, 100))
+    found = []
+    for pieces in (1, 3):
+        step = Step(network, [], pieces=pieces)
+        lookup = network.tables.lookup(batch, learn=True)
+        losses, gradients = step._pass(lookup, batch, lookup.leaves, [True] * (len(lookup.leaves) + len(step.dense)))
+        found.append([losses.detach(), *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_curvature_is_asked_of_whole_tables(run):
+    layout = load_network(run.stage("retrain") / "model")[0].tables.layout
+    assert "blocks of rows" in excluded(layout, "user") and excluded(layout, "place") is None
+
+
 def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path):
     auto = ("prune.precision=auto", "prune.budget={unit: serving_bytes, share: 0.4}")
     with pytest.raises(ConfigError, match="rounding of whole tables"):
@@ -124,5 +148,8 @@ def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path)
         oracle(run.config, ["spectral"], [0.3], QUIET)
     with pytest.raises(ConfigError, match="widen: knows whole tables"):
         widen(run, open_log(run), SESSION, Wish(16))
+    with pytest.raises(ConfigError, match="continue: only whole tables grow"):
+        config = run.config.model_copy(update={"run": str(tmp_path / "on")})
+        continue_run(run.folder, config, tiny_log, "small", QUIET)
     with pytest.raises(ConfigError, match="blocks of rows of"):
         cut_tables(allocation_of(run), {})
