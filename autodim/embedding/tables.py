@@ -69,6 +69,7 @@ class Tables(nn.Module):
             and wide[0].projection is None
             and wide[0].positions == list(range(len(layout.slots)))
             and self.bias is None
+            and all(g.offset is None for g in groups)
         )
 
     def lookup(self, batch: Batch, learn: bool = False) -> Lookup:

@@ -201,3 +201,14 @@ def test_blocks_cover_their_table(spans):
     blocks = tuple(Block("a", start, stop, D) for start, stop in spans)
     with pytest.raises(ValueError, match="table a"):
         Tables(Layout(D, SLOTS[:1], TABLES[:1], blocks))
+
+
+def test_the_offset_of_a_block_counts_where_all_that_is_stored_is_one_plain_tensor():
+    """Every slot stands in one group, in order and unprojected; the ids of a dropped block read its constant."""
+    slots, tables = (Slot("a", "a"), Slot("b", "b")), (Table("a", 5), Table("b", 3))
+    blocks = (Block("a", 0, 2, D), Block("a", 2, 5, 0, bias=True), Block("b", 0, 3, D))
+    made = drawn(Layout(D, slots, tables, blocks), linear=False)
+    found = Batch(torch.tensor([[1, 2], [4, 1]], dtype=torch.int32), torch.zeros(2, 0), torch.zeros(2, 1), {})
+    vectors = made.lookup(found).inputs()[0].stack()
+    assert torch.equal(vectors[0, 0], made.read_block(blocks[0])["weight"][1])
+    assert torch.equal(vectors[1, 0], made.read_block(blocks[1])["offset/a"])
