@@ -50,15 +50,17 @@ class Result:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row per model (uniform, cut, retrained; served, if tables are rounded): test AUC, log loss, sizes, ..."""
+        """One row per model (uniform, cut, retrained; served, if tables are rounded), and per label where there are
+        several: test AUC, log loss and calibration (RMSE, MAE and R2 of a regression), and sizes."""
         results = artifact.read_json(self.folder / "evaluate" / "results.json")
-        rows = []
+        labels, rows = results["labels"], []
+        kinds = {task["kind"] for task in results.get("tasks", ())}
+        figures = ["auc", "logloss", "calibration", *(("rmse", "mae", "r2") if "regression" in kinds else ())]
         for model in results["models"]:
-            test = model["test"][0] if model["test"] else {}
             sizes = {k: model[k] for k in ("params", "train_bytes", "serve_bytes", "dims")}
-            rows.append(
-                {"model": model["name"], **{k: test.get(k) for k in ("auc", "logloss", "calibration")}, **sizes}
-            )
+            for label, test in zip(labels, model["test"] or [{}] * len(labels), strict=True):
+                named = {"label": label} if len(labels) > 1 else {}
+                rows.append({"model": model["name"], **named, **{k: test.get(k) for k in figures}, **sizes})
         return pd.DataFrame(rows)
 
     @property
@@ -77,7 +79,7 @@ class Result:
 
 def search(
     log: pd.DataFrame | str | Path | None = None,
-    label: str | Mapping[str, Any] | None = None,
+    label: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     slots: Sequence[str | Mapping[str, Any]] | None = None,
     budget: str | float | Mapping[str, Any] = "25% params",
     run: str | Path = "runs/autodim",
@@ -88,7 +90,8 @@ def search(
 
     Args:
         log: a DataFrame, the path of a CSV or Parquet file, or None where `settings` name the log (`data.log`).
-        label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`).
+        label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`);
+            several as a list, the first the main one.
         slots: columns (or slot sections) to use; default: what `autodim init` guesses from a sample: kinds of columns,
             lists, and which to leave out (row numbers, times, near copies of the label).
         budget: `25% params`, `1000000 bytes`, `0.25 dims`; a number below 1 is a share of the parameters; or a section
@@ -106,7 +109,7 @@ def search(
     if frame is None and log is not None:
         data["path"] = str(log)
     if label is not None:
-        data["labels"] = [label if isinstance(label, str) else dict(label)]
+        data["labels"] = [one if isinstance(one, str) else dict(one) for one in _each(label)]
     if slots is not None:
         data["slots"] = [s if isinstance(s, str) else dict(s) for s in slots]
     elif "slots" not in data and "log" not in data and log is not None:
@@ -136,13 +139,15 @@ def open_run(folder: str | Path) -> Result:
     return Result(Path(folder))
 
 
-def guessed_data(source: pd.DataFrame | Path, label: str | Mapping[str, Any] | None) -> dict[str, Any]:
+def guessed_data(
+    source: pd.DataFrame | Path, label: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
+) -> dict[str, Any]:
     """Slots, labels and missing texts as `autodim init` would guess them, from a sample of the rows.
 
     Raises:
         DataError, ConfigError: no such label, or nothing that can be a slot.
     """
-    wanted = label if isinstance(label, str) or label is None else _label_text(label)
+    wanted = None if label is None else [one if isinstance(one, str) else _label_text(one) for one in _each(label)]
     with tempfile.TemporaryDirectory(prefix="autodim-") as folder:
         path = source
         if isinstance(source, pd.DataFrame):
@@ -150,6 +155,10 @@ def guessed_data(source: pd.DataFrame | Path, label: str | Mapping[str, Any] | N
             source.iloc[:: max(1, len(source) // SAMPLE)].to_parquet(path, index=False)
         data = yaml.safe_load(infer(str(path), wanted).text)["data"]
     return {key: data[key] for key in ("slots", "labels", "missing", "drop") if key in data}
+
+
+def _each(label: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]) -> list[str | Mapping[str, Any]]:
+    return [label] if isinstance(label, str | Mapping) else list(label)
 
 
 def _label_text(label: Mapping[str, Any]) -> str:

@@ -25,7 +25,9 @@ from autodim.errors import DataError
 ROWS = 20_000
 SHORT = ["pretrain.epochs=1", "retrain.epochs=1", "threads=1"]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-SAMPLED = ["movielens", "movielens_genres_bag", "census_income", "frappe"]
+SAMPLED = [
+    "movielens", "movielens_genres_bag", "movielens_two_labels", "census_income", "census_multitask", "frappe",
+]  # fmt: skip
 AS_PUBLISHED = ["criteo_sample", "avazu_sample"]
 
 

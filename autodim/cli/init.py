@@ -17,7 +17,8 @@ WHY = 76  # characters of a reason in the table
 def init(
     path: Annotated[str, typer.Argument(help="CSV, TSV, .gz or Parquet: a file, a folder or a pattern in quotes")],
     label: Annotated[
-        str | None, typer.Option("--label", help="the column to predict; or 'rating>3', 'action=buy'")
+        list[str] | None,
+        typer.Option("--label", help="the column to predict; or 'rating>3', 'action=buy'; again for a second task"),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="the config to write")] = Path("my.yaml"),
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,

@@ -24,6 +24,7 @@ def predict(
     weights: Annotated[Path | None, typer.Option("--weights", help="an exported safetensors file of this run")] = None,
     device: Annotated[str, DEVICE] = "auto",
     max_bad_rows: Annotated[int, typer.Option("--max-bad-rows", min=0, help=BAD_ROWS)] = 0,
+    auxiliary: Annotated[bool, typer.Option("--auxiliary", help="columns of auxiliary tasks too")] = False,
 ) -> None:
     """Score new rows with a run's small model; ids that training never saw read the out-of-vocabulary row."""
     from autodim.artifact import write_bytes
@@ -36,10 +37,8 @@ def predict(
         raise ConfigError(f"--model: found {model!r}{did_you_mean(model, list(MODELS))}")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: found {out.name!r}, expected a name that ends in .csv or .parquet")
-
-    frame = score(
-        run, data, set_up(device, None), model, lambda text: typer.echo(text, err=True), weights, max_bad_rows
-    )
+    on = set_up(device, None)
+    frame = score(run, data, on, model, lambda text: typer.echo(text, err=True), weights, max_bad_rows, auxiliary)
     if max_bad_rows:
         frame = frame.reset_index()
     if out is None:

@@ -32,6 +32,13 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "pnn": "dense layers on the slot vectors and the products of slot pairs (inner or outer)",
         "dcn": "cross layers with a weight vector each, beside a deep part",
         "dcnv2": "cross layers with a weight matrix each, beside a deep part",
+        "single": "a dense network a task on shared tables; with one label the reference of all sharing",
+        "shared_bottom": "several tasks: one network, and a small tower a task",
+        "omoe": "several tasks: experts mixed by one gate for all tasks",
+        "mmoe": "several tasks: experts, and a gate a task that mixes them (Ma et al. 2018)",
+        "snr": "several tasks: levels of sub-networks whose connections are learnt and cut (Ma et al. 2019)",
+        "ple": "several tasks: own and shared experts in levels (Tang et al. 2020); one level is CGC",
+        "esmm": "click and conversion over all rows: pCTCVR = pCTR x pCVR (Ma et al. 2018)",
     },
     "table_optimizers": {
         "lazy_adam": "Adam whose moments move for the batch's rows only; the default",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from autodim.config import check_data, check_optimizer, check_training, check_weighting
+from autodim.config import check_data, check_multitask, check_optimizer, check_training, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
 from autodim.config.sections.prune import TIERS, WHOLE_TABLES
@@ -30,11 +30,13 @@ def require(config: Config, source: str = "config") -> None:
 
 def _model(config: Config) -> Iterator[Problem]:
     model = config.model
+    crossed = model.sharing.interaction == "cross"
+    deep = ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")
     needs: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("hidden", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
-        ("dropout", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
-        ("batch_norm", ("deepfm", "widedeep", "dnn", "pnn", "dcn", "dcnv2")),
-        ("cross_layers", ("dcn", "dcnv2")),
+        ("hidden", (*deep, "single", "shared_bottom", "esmm")),
+        ("dropout", (*deep, *check_multitask.ARCHITECTURES)),
+        ("batch_norm", deep),
+        ("cross_layers", ("dcn", "dcnv2", *(check_multitask.ARCHITECTURES if crossed else ()))),
         ("product", ("pnn",)),
     )
     for name, models in needs:
@@ -231,6 +233,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _run,
     *check_data.CHECKS,
     _model,
+    *check_multitask.CHECKS,
     *check_optimizer.CHECKS,
     *check_weighting.CHECKS,
     *check_training.CHECKS,

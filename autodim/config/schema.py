@@ -12,7 +12,7 @@ from pydantic import Field
 
 from autodim.config.sections.base import Positive, Section
 from autodim.config.sections.data import DataConfig, LabelConfig, SlotConfig, SplitConfig
-from autodim.config.sections.model import ModelConfig
+from autodim.config.sections.model import ModelConfig, SharingConfig
 from autodim.config.sections.optimizer import (
     ClipConfig,
     DenseOptimizerConfig,
@@ -42,6 +42,7 @@ __all__ = [
     "RetrainConfig",
     "ScheduleConfig",
     "Section",
+    "SharingConfig",
     "SlotConfig",
     "SlotLimits",
     "SplitConfig",

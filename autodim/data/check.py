@@ -27,6 +27,8 @@ def check_config(data: DataConfig) -> None:
                     f"slot {slot.name!r} reads column {slot.source!r}, which is label {label.name!r}: the model would "
                     "be told the answer; remove the slot"
                 )
+        if label.where is not None and label.where not in {other.name for other in data.labels}:
+            raise ConfigError(f"label {label.name!r}: where names {label.where!r}, which is no label")
     for table, slots in tables_of(data).items():
         if len({data.slots[i].hash for i in slots}) > 1:
             raise ConfigError(f"the slots of table {table!r} have different hash; give one for all of them")

@@ -18,6 +18,7 @@ from autodim.data.batch import Bag, Batch
 from autodim.data.encoder import BAGS
 from autodim.data.manifest import Manifest
 from autodim.data.splits import PARTS
+from autodim.data.tasks import Task
 from autodim.data.vocabulary import Vocabulary
 from autodim.embedding.layout import Slot, Table
 from autodim.errors import RunError
@@ -199,6 +200,18 @@ class EncodedLog:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.manifest.labels
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What each label asks of a model; regressions with the mean and the spread of the training rows."""
+        train = self.manifest.parts["train"]
+        found = []
+        for t, label in enumerate(self.manifest.data.labels):
+            mean, std = 0.0, 1.0
+            if label.kind == "regression":
+                mean, std = train.positive_rate[t] or 0.0, train.spread[t] or 1.0
+            found.append(Task(label.name, label.kind, label.role, mean, std))
+        return tuple(found)
 
     @property
     def numeric(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Columns into labels (0, 1 or missing), and the rows that are left out."""
+"""Columns into labels (0 and 1, or numbers; or missing), sample spaces, and the rows that are left out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ def label_values(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing:
     """Labels of a column.
 
     Returns:
-        N float32: 0, 1, or NaN where the column is missing.
+        N float32: 0, 1 (a regression: numbers), or NaN where the column is missing.
 
     Raises:
         DataError: values other than 0 and 1 without `above` or `equals`, or values that cannot be compared.
     """
     column = coded(array, missing)
     values, bad = numbers(column.values)
+    if label.kind == "regression":
+        bad &= np.bincount(column.codes[column.codes >= 0], minlength=len(bad)) > 0
+        if bad.any():
+            raise DataError(
+                f"label {label.name!r}: column {label.source!r} holds {_some(column, bad)}, but a regression learns "
+                "finite numbers; add what means missing to data.missing, or leave rows out with data.drop"
+            )
+        return np.append(values.astype(np.float32), np.float32(np.nan))[column.codes]
     if label.equals is None and label.above is None:
         values, bad = _truths(column.values, values, bad)
     if label.equals is not None:
@@ -76,6 +84,40 @@ def matches(array: pa.Array | pa.ChunkedArray, value: str | int | float, missing
         parsed, _ = numbers(column.values)
         same, gone = parsed == value, False
     return np.append(same, gone)[column.codes]
+
+
+def in_sample_space(values: np.ndarray, labels: Sequence[LabelConfig]) -> np.ndarray:
+    """Labels within the rows that they are defined on (`where`).
+
+    Args:
+        values: N x T as the columns say. labels: T.
+
+    Returns:
+        N x T: where another label is named and is not 1, NaN, or 0 with `outside: zero`; NaN where it is missing.
+    """
+    if all(label.where is None for label in labels):
+        return values
+    place = {label.name: t for t, label in enumerate(labels)}
+    found: dict[int, np.ndarray] = {}
+
+    def of(t: int) -> np.ndarray:
+        if t not in found:
+            label = labels[t]
+            found[t] = values[:, t]
+            if label.where is not None:
+                gate = of(place[label.where])
+                outside = np.float32(0 if label.outside == "zero" else np.nan)
+                found[t] = np.where(gate == 1, values[:, t], np.where(np.isnan(gate), np.float32(np.nan), outside))
+        return found[t]
+
+    return np.stack([of(t) for t in range(len(labels))], axis=1)
+
+
+def check_spread(name: str, std: float | None, labelled: int, rows: int) -> None:
+    """Raises DataError where the training rows of a regression hold one number only."""
+    if not labelled or not std:
+        found = "none has a value" if not labelled else f"all {labelled} with a value are equal"
+        raise DataError(f"label {name!r}: of {rows} training rows {found}, but a regression needs numbers that differ")
 
 
 def check_classes(name: str, positives: float, labelled: int, rows: int) -> None:

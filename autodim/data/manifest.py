@@ -77,11 +77,12 @@ class TableRecord(_Record):
 
 
 class PartRecord(_Record):
-    """Rows of a part; per label how many have a value, and the share of ones among them."""
+    """Rows of a part; per label how many have a value, their mean (the share of ones) and standard deviation."""
 
     rows: int
     labelled: tuple[int, ...]
     positive_rate: tuple[float | None, ...]
+    spread: tuple[float | None, ...] = ()
 
 
 class RowsRecord(_Record):

@@ -10,7 +10,7 @@ import numpy as np
 
 from autodim.config.schema import DataConfig
 from autodim.data.encoder import BAGS, Encoder, Ids, grouped, weighted
-from autodim.data.labels import check_classes
+from autodim.data.labels import check_classes, check_spread
 from autodim.data.manifest import PartRecord
 from autodim.data.memory import Limits, release
 from autodim.data.reader import Progress
@@ -56,7 +56,11 @@ def write_parts(
             writer.close()
     train = writers[TRAIN]
     for t, label in enumerate(data.labels):
-        check_classes(label.name, train.positives[t], int(train.labelled[t]), train.rows)
+        labelled = int(train.labelled[t])
+        if label.kind == "regression":
+            check_spread(label.name, train.spread()[t], labelled, train.rows)
+        else:
+            check_classes(label.name, train.sums[t], labelled, train.rows)
     return [writer.record() for writer in writers]
 
 
@@ -67,7 +71,8 @@ class _Part:
         folder.mkdir()
         self.rows = 0
         self.labelled = np.zeros(len(data.labels), np.int64)
-        self.positives = np.zeros(len(data.labels))
+        self.sums = np.zeros(len(data.labels))
+        self.squares = np.zeros(len(data.labels))  # of deviations from the mean so far
         bags = [slot for slot in data.slots if slot.kind in BAGS]
         bag_count = len(bags)
         names = ["ids", "numeric", "labels", *(["time"] if data.split.by == "time" else [])]
@@ -81,8 +86,7 @@ class _Part:
     def append(self, work: Work, ids: Ids, rows: np.ndarray) -> None:
         labels = work.labels[rows]
         self.rows += len(rows)
-        self.labelled += (~np.isnan(labels)).sum(0)
-        self.positives += np.nansum(labels, 0, dtype=np.float64)
+        self._add(labels)
         for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
             array.tofile(self._files[name])
         if "time" in self._files:
@@ -99,10 +103,29 @@ class _Part:
             ends.astype(np.int64).tofile(self._files[f"bag_{k}_offsets"])
             self._ends[k] = int(ends[-1]) if len(ends) else self._ends[k]
 
+    def _add(self, labels: np.ndarray) -> None:
+        """Adds counts, sums and squared deviations (Chan et al. 1979: a mean far from zero costs no digits)."""
+        count, total = (~np.isnan(labels)).sum(0), np.nansum(labels, 0, dtype=np.float64)
+        mean, before = total / np.maximum(count, 1), self.sums / np.maximum(self.labelled, 1)
+        both = np.maximum(self.labelled + count, 1)
+        self.squares += np.nansum((labels - mean) ** 2, 0, dtype=np.float64)
+        self.squares += (mean - before) ** 2 * self.labelled * count / both
+        self.labelled += count
+        self.sums += total
+
+    def spread(self) -> list[float | None]:
+        """Standard deviation of each label."""
+        return [float((q / n) ** 0.5) if n else None for q, n in zip(self.squares, self.labelled, strict=True)]
+
     def close(self) -> None:
         for stream in self._files.values():
             stream.close()
 
     def record(self) -> PartRecord:
-        rates = [float(p / n) if n else None for p, n in zip(self.positives, self.labelled, strict=True)]
-        return PartRecord(rows=self.rows, labelled=tuple(int(n) for n in self.labelled), positive_rate=tuple(rates))
+        rates = [float(p / n) if n else None for p, n in zip(self.sums, self.labelled, strict=True)]
+        return PartRecord(
+            rows=self.rows,
+            labelled=tuple(int(n) for n in self.labelled),
+            positive_rate=tuple(rates),
+            spread=tuple(self.spread()),
+        )

@@ -19,7 +19,7 @@ from autodim.data import splits
 from autodim.data.accounting import Rejects, excerpt
 from autodim.data.bags import Bags, bags, weighted_bags
 from autodim.data.hashing import bucketed, text_hashes
-from autodim.data.labels import label_values, matches
+from autodim.data.labels import in_sample_space, label_values, matches
 from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
 from autodim.data.text import Coded, coded, flat, numbers, refuse_rounded, times
@@ -176,6 +176,7 @@ def translate(
             source = flat(table[label.source])
             source = source.filter(pa.array(judged)) if predict else source
             labels[judged, t] = _in(piece, label.source, lambda s=source, k=label: label_values(s, k, data.missing))  # type: ignore[misc]
+    labels = in_sample_space(labels, data.labels)
     parts = np.empty(0, np.int8)
     if data.split.by == "column" and not predict:
         named = coded(table[str(data.split.column)], data.missing)

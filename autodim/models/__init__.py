@@ -15,6 +15,8 @@ When to pick which:
 - `dcn`: explicit crosses of rising degree by vectors; nearly free, and cuts make it faster like `dnn`.
 - `dcnv2`: crosses by matrices; the strongest and dearest of the family at large S D.
 
+Architectures that share between tasks are models too; see `autodim.multitask`.
+
 A new model is one file with one class, one line in `MODELS`, one test case. Each class's docstring opens with a
 one-line description.
 
@@ -63,4 +65,11 @@ def build_model(config: ModelConfig, slots: int, numeric: int, tasks: int = 1, s
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs as well
-        return MODELS[config.name].from_config(config, slots, numeric, tasks)
+        return model_class(config.name).from_config(config, slots, numeric, tasks)
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of a model or of a sharing architecture."""
+    from autodim.multitask import ARCHITECTURES  # they are models themselves, and import this package
+
+    return (MODELS | ARCHITECTURES)[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
     from autodim.config.schema import ModelConfig
     from autodim.embedding.vectors import SlotVectors
     from autodim.models.mlp import Dense, SlotLinear
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate of a model with experts, on B examples.
+
+    Attributes:
+        task: its task's position; None: a gate that all tasks share.
+        level: of the experts that it mixes, from 1.
+        experts: what it chooses among.
+        weights: B x E.
+    """
+
+    task: int | None
+    level: int
+    experts: tuple[str, ...]
+    weights: Tensor
 
 
 class Model(nn.Module):
@@ -63,6 +81,17 @@ class Model(nn.Module):
     def last_shared(self) -> list[nn.Parameter]:
         """Weights of the last layer that all tasks share, where GradNorm measures; never a table."""
         return [p for p in self.head() if p.ndim > 1]
+
+    def penalty(self) -> Tensor | None:
+        """A term of the objective that depends on the model's parameters alone, 0-dim; None: there is none.
+
+        A step adds its gradient to what the weighting of the losses gives; no task's loss or weight contains it.
+        """
+        return None
+
+    def gates(self, slots: SlotVectors, numeric: Tensor) -> list[Gate]:
+        """How each example's features are mixed from experts; empty for a model without gates."""
+        return []
 
     def reset_first(self, generator: torch.Generator | None = None) -> None:
         """Draw the first dense layer(s) afresh.

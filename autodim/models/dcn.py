@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from autodim.config.schema import ModelConfig
 
 
+def cross_terms(products: Tensor, cross: SlotLinear, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """a_L (B) and c_L (d) such that a cross network's output is `x_L = a_L x_0 + c_L`; see `DCN`.
+
+    Args:
+        products: `x_0 . w_l`, B x L. cross: row l is w_l. bias: row l is b_l, L x d.
+    """
+    weights = torch.cat([cross.slot_weight, cross.numeric_weight], dim=1)  # L x d
+    scale, shift = 1 + products[:, 0], bias[0]  # a_1, c_1
+    for layer in range(1, products.shape[1]):
+        scale = scale + scale * products[:, layer] + (shift * weights[layer]).sum()
+        shift = shift + bias[layer]
+    return scale, shift
+
+
 class DCN(Model):
     """Cross network of vectors beside a dense network (Deep & Cross).
 
@@ -84,12 +98,8 @@ class DCN(Model):
     def forward(self, slots: SlotVectors, linear: Tensor | None, numeric: Tensor) -> Tensor:
         layers = [self.cross, self.cross_out, *(() if self.deep is None else (self.deep.first,))]
         by_cross, by_out, *hidden = joint_linear(layers, slots, numeric)  # B x L, B x T, B x H
-        weights = torch.cat([self.cross.slot_weight, self.cross.numeric_weight], dim=1)  # L x d
         out = torch.cat([self.cross_out.slot_weight, self.cross_out.numeric_weight], dim=1)  # T x d
-        scale, shift = 1 + by_cross[:, 0], self.cross_bias[0]  # a_1 (B), c_1 (d)
-        for layer in range(1, by_cross.shape[1]):
-            scale = scale + scale * by_cross[:, layer] + (shift * weights[layer]).sum()
-            shift = shift + self.cross_bias[layer]
+        scale, shift = cross_terms(by_cross, self.cross, self.cross_bias)
         logits = scale[:, None] * by_out + (self.bias + (out * shift).sum(1))
         if self.deep is not None and self.out is not None:
             logits = logits + self.out(self.deep.rest(hidden[0]))

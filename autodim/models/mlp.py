@@ -48,6 +48,7 @@ class SlotLinear(nn.Module):
     Args:
         slots: S. common: D. numeric: n. out: H.
         bias: add a bias.
+        parts: layers of equal height that stand in it one above the other (experts); each is drawn as one of its own.
 
     Attributes:
         slot_weight: H x (S D), slot-major.
@@ -55,16 +56,17 @@ class SlotLinear(nn.Module):
         bias: H, or None.
     """
 
-    def __init__(self, slots: int, common: int, numeric: int, out: int, bias: bool = True):
+    def __init__(self, slots: int, common: int, numeric: int, out: int, bias: bool = True, parts: int = 1):
         super().__init__()
+        self.parts = parts
         self.slot_weight = nn.Parameter(torch.empty(out, slots * common))
         self.numeric_weight = nn.Parameter(torch.empty(out, numeric))
         self.bias = nn.Parameter(torch.empty(out)) if bias else None
         self.reset(None)
 
     def reset(self, generator: torch.Generator | None) -> None:
-        """Draw the weights afresh, as one Xavier layer with S D + n inputs."""
-        out, inputs = self.slot_weight.shape[0], self.slot_weight.shape[1] + self.numeric_weight.shape[1]
+        """Draw the weights afresh, as Xavier layers with S D + n inputs."""
+        out, inputs = self.slot_weight.shape[0] // self.parts, self.slot_weight.shape[1] + self.numeric_weight.shape[1]
         xavier_(self.slot_weight, inputs, out, generator)
         xavier_(self.numeric_weight, inputs, out, generator)
         if self.bias is not None:
@@ -79,8 +81,11 @@ class SlotLinear(nn.Module):
         return slots.linear(self.slot_weight, empty if self.bias is None else self.bias + empty)
 
 
-def joint_linear(layers: Sequence[SlotLinear], slots: SlotVectors, numeric: Tensor) -> list[Tensor]:
+def joint_linear(layers: Sequence[SlotLinear], slots: SlotVectors, numeric: Tensor, bias: bool = True) -> list[Tensor]:
     """Several layers of the same inputs as one product: the slot vectors are read once, and so is their gradient.
+
+    Args:
+        bias: add the layers' biases.
 
     Returns:
         Per layer B x H.
@@ -88,7 +93,8 @@ def joint_linear(layers: Sequence[SlotLinear], slots: SlotVectors, numeric: Tens
     heights = [layer.slot_weight.shape[0] for layer in layers]
     parts = slots.linear(torch.cat([layer.slot_weight for layer in layers])).split(heights, dim=1)
     return [
-        part + F.linear(numeric, layer.numeric_weight, layer.bias) for part, layer in zip(parts, layers, strict=True)
+        part + F.linear(numeric, layer.numeric_weight, layer.bias if bias else None)
+        for part, layer in zip(parts, layers, strict=True)
     ]
 
 

@@ -42,7 +42,7 @@ def verdict(data: ReportData) -> Verdict:
         if product.role == "cut":
             sentences.append("This is the cut model without any retraining.")
         sentences += _against_baselines(product, data.results)
-    else:
+    elif product is None:
         sentences.append("The cut model has not been evaluated yet.")
     sentences.append(
         f"Asked for {budget.quality}: the smallest found that keeps it spends "

@@ -71,7 +71,8 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
         One row per strategy, share and seed, and one per seed for the uncut model: `strategy`, `share`, `seed`,
         `asked`, `spent`, `params`, `train_bytes`, `auc`, `logloss`, `calibration`, `cut_auc`, `cut_logloss`, `seconds`,
         `mode` where the grid has modes, and `truth_spearman` (found against true widths) on a planted log; an
-        infeasible cell has `infeasible` with the reason instead of figures.
+        infeasible cell has `infeasible` with the reason instead of figures. With several labels `tasks` has each one's
+        metrics by name; the other figures are the first one's.
     """
     check_strategies(grid.strategies, config.prune.blocks)
     rows: list[dict[str, Any]] = []
@@ -134,7 +135,7 @@ def cell_row(
         "share": share,
         "asked": allocation.asked,
         "spent": allocation.spent,
-        **_measured(run, "retrain", models["retrained"]),
+        **_measured(run, "retrain", models["retrained"], results["labels"]),
         "cut_auc": cut["auc"],
         "cut_logloss": cut["logloss"],
         "truth_spearman": truth_spearman(run, allocation),
@@ -145,14 +146,15 @@ def uncut_row(run: Run, results: dict[str, Any]) -> dict[str, Any]:
     """The pretrained model, as the reference of all differences."""
     model = next(m for m in results["models"] if m["name"] == "uniform")
     unknown = dict.fromkeys(("asked", "spent", "cut_auc", "cut_logloss", "truth_spearman"))
-    return {"strategy": "uncut", "share": 1.0, **unknown, **_measured(run, "pretrain", model)}
+    return {"strategy": "uncut", "share": 1.0, **unknown, **_measured(run, "pretrain", model, results["labels"])}
 
 
-def _measured(run: Run, stage: str, model: dict[str, Any]) -> dict[str, Any]:
+def _measured(run: Run, stage: str, model: dict[str, Any], labels: list[str]) -> dict[str, Any]:
     done = run.done(stage)
     return {
         "seed": run.config.seed,
         **{k: model[k] for k in ("params", "train_bytes")},
         **{k: model["test"][0][k] for k in ("auc", "logloss", "calibration")},
+        **({"tasks": dict(zip(labels, model["test"], strict=True))} if len(labels) > 1 else {}),
         "seconds": done.seconds if done else None,
     }

@@ -49,7 +49,8 @@ def differences(
         )
     device = set_up(config.device, config.threads)
     base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
-    columns = EncodedLog.open(base.need("prepare") / "log").part("test")
+    log = EncodedLog.open(base.need("prepare") / "log")
+    columns = log.part("test")
     labels = columns.labels.to(device)
     found: dict[float, dict[str, list[SeedDifference]]] = {}
     progress.start("compare: differences", len(grid.seeds), unit="seeds")
@@ -68,7 +69,7 @@ def differences(
             for name, scores in logits.items():
                 if name == wanted:
                     continue
-                one = lost(scores, logits[wanted], labels)[0]
+                one = lost(scores, logits[wanted], labels, log.tasks)[0]
                 if one.auc == one.auc:  # a number
                     pair = SeedDifference(seed, 0.0 - one.auc, one.auc_error, one.loss, one.loss_error)
                     found.setdefault(share, {}).setdefault(name, []).append(pair)

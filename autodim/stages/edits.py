@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from autodim.data.columns import Columns
+from autodim.data.tasks import Task
 from autodim.embedding.vectors import Stacked
 from autodim.errors import RunError
 from autodim.stages.session import Session
-from autodim.training.metrics import auc
+from autodim.training.losses import row_losses
+from autodim.training.metrics import evaluate_logits
 from autodim.training.network import Network
 
 Edit = Mapping[int, tuple[Tensor, Tensor]]  # position of a slot -> matrix D x D, constant D
@@ -90,25 +91,43 @@ def edited_logits(
 
 
 def edited_losses(
-    network: Network, columns: Columns, edits: Sequence[Edit], session: Session, title: str, rows: int | None = None
+    network: Network,
+    columns: Columns,
+    edits: Sequence[Edit],
+    session: Session,
+    title: str,
+    rows: int | None = None,
+    tasks: Sequence[Task] = (),
 ) -> Tensor:
-    """E float64: mean cross-entropy under each edit, in nats, summed over tasks; missing labels are left out."""
-    tasks = columns.labels.shape[1]
-    total = torch.zeros(len(edits), tasks, dtype=torch.float64, device=session.device)
-    count = torch.zeros(tasks, dtype=torch.float64, device=session.device)
+    """E float64: mean loss under each edit, in nats, summed over the main tasks; missing labels are left out.
+
+    Args:
+        tasks: what the labels ask for; empty: all are binary and main.
+    """
+    main = main_tasks(tasks, columns)
+    total = torch.zeros(len(edits), len(main), dtype=torch.float64, device=session.device)
+    count = torch.zeros(len(main), dtype=torch.float64, device=session.device)
     for number, _, logits, labels in edited_logits(network, columns, edits, session, title, rows):
-        known = ~labels.isnan()
-        values = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
-        total[number] += torch.where(known, values, 0.0).sum(0, dtype=torch.float64)
+        values, known = row_losses(logits, labels, tasks)
+        total[number] += torch.where(known, values, 0.0)[:, main].sum(0, dtype=torch.float64)
         if number == 0:
-            count += known.sum(0)
+            count += known[:, main].sum(0)
     return (total / count.clamp(min=1)).sum(1).cpu()
 
 
 def edited_aucs(
-    network: Network, columns: Columns, edits: Sequence[Edit], session: Session, title: str, rows: int | None = None
+    network: Network,
+    columns: Columns,
+    edits: Sequence[Edit],
+    session: Session,
+    title: str,
+    rows: int | None = None,
+    tasks: Sequence[Task] = (),
 ) -> list[float]:
-    """AUC under each edit, the mean over tasks.
+    """AUC (of a regression R2) under each edit, the mean over the main tasks.
+
+    Args:
+        tasks: what the labels ask for; empty: all are binary and main.
 
     Raises:
         RunError: the labels of the rows have one class only.
@@ -116,20 +135,17 @@ def edited_aucs(
     Cost: besides the evaluations, E x N x T float32 in memory and a sort each.
     """
     size = len(spread_rows(len(columns), rows))
-    tasks = columns.labels.shape[1]
-    scores = torch.zeros(len(edits), size, tasks, device=session.device)
-    wanted = torch.zeros(size, tasks, device=session.device)
+    main = main_tasks(tasks, columns)
+    scores = torch.zeros(len(edits), size, len(main), device=session.device)
+    wanted = torch.zeros(size, len(main), device=session.device)
     for number, part, logits, labels in edited_logits(network, columns, edits, session, title, rows):
-        scores[number, part] = logits
+        scores[number, part] = logits[:, main]
         if number == 0:
-            wanted[part] = labels
+            wanted[part] = labels[:, main]
     found = []
     for one in scores:
-        by_task = []
-        for task in range(tasks):
-            known = ~wanted[:, task].isnan()
-            by_task.append(float(auc(one[known, task], wanted[known, task])))
-        kept = [v for v in by_task if not math.isnan(v)]
+        judged = evaluate_logits(one, wanted, [tasks[t] for t in main] if tasks else ())
+        kept = [m.score for m in judged if not math.isnan(m.score)]
         if not kept:
             raise RunError(
                 f"{title}: the {size:,} scored rows have labels of one class only, so there is no AUC; score more rows "
@@ -137,3 +153,8 @@ def edited_aucs(
             )
         found.append(sum(kept) / len(kept))
     return found
+
+
+def main_tasks(tasks: Sequence[Task], columns: Columns) -> list[int]:
+    """Positions of the tasks that count; all where nothing is said of them."""
+    return [t for t, task in enumerate(tasks) if task.role == "main"] or list(range(columns.labels.shape[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from autodim.stages.run import Run
 from autodim.stages.serve import precisions, round_tables, served_bytes
 from autodim.stages.session import Session
 from autodim.training.bounds import Allowed, lost
+from autodim.training.gates import GateUse, gate_use
 from autodim.training.loop import evaluate as evaluate_network
 from autodim.training.loop import predict
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
-    """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model.
+    """Write RUN/evaluate/results.json: AUC, log loss and calibration on test (and valid), sizes of each model;
+    and of a model with experts gates.json, how each gate mixes them over the test rows.
 
     Where tables are served in fewer bits, the retrained model is measured once more with its tables so rounded.
     """
@@ -43,27 +46,39 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         session.progress.line("evaluate: up to date")
         return artifact.read_json(run.stage("evaluate") / "results.json")
     with run.working("evaluate", inputs) as folder:
-        models = []
+        models, gates = [], {}
         for name, stage in stages.items():
             if (stage / "model").is_dir() and (name != "cut" or same_widths(run)):
-                models.append(_measure(run, name, stage / "model", log, session.device))
+                row, gates[name] = _measure(run, name, stage / "model", log, session.device)
+                models.append(row)
         allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
         if allocation.served_rounded:
-            models.append(_measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation))
+            row, _ = _measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation)
+            models.append(row)
         results: dict[str, Any] = {
             "labels": list(log.labels),
+            "tasks": [asdict(task) for task in log.tasks],
             "rows": {p: len(log.part(p)) for p in ("valid", "test")},
             "models": models,
         }
         if run.config.prune.budget.by_quality and same_widths(run):
             results["quality"] = confirm(run, log, session)
         artifact.write_json(folder / "results.json", results)
+        if any(gates.values()):
+            artifact.write_json(folder / "gates.json", {n: [g.to_json() for g in used] for n, used in gates.items()})
     for row in models:
-        test = row["test"][0]
-        session.progress.line(
-            f"evaluate: {row['name']:<10} test AUC {_show(test['auc'])}  logloss {_show(test['logloss'])}  "
-            f"{row['params']:,} embedding parameters"
-        )
+        for task, test in zip(log.tasks, row["test"], strict=True):
+            label = f"{task.name}: " if len(log.tasks) > 1 else ""
+            figures = f"test AUC {_show(test['auc'])}  logloss {_show(test['logloss'])}"
+            if task.kind == "regression":
+                figures = f"test RMSE {_show(test['rmse'])}  R2 {_show(test['r2'])}"
+            session.progress.line(
+                f"evaluate: {row['name']:<10} {label}{figures}  {row['params']:,} embedding parameters"
+            )
+    for name, used in gates.items():
+        for gate in used:
+            if gate.warning:
+                session.progress.line(f"evaluate: {name}: {gate.warning}")
     if "quality" in results:
         session.progress.line(f"evaluate: {results['quality']['words']}")
     run.write_metrics()
@@ -80,7 +95,7 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     labels = columns.labels.to(device)
     stages = [run.need("retrain"), run.need("pretrain")]
     small, uncut = (predict(load_network(s / "model", device)[0], columns, device) for s in stages)
-    found, limits = lost(small, uncut, labels), allowed(run.config)
+    found, limits = lost(small, uncut, labels, log.tasks), allowed(run.config)
     inside = limits.inside(found)
     verdict = "inside the limit" if inside else "NOT inside the limit with this confidence: give it more rows, or room"
     words = (
@@ -106,8 +121,8 @@ def same_widths(run: Run) -> bool:
 
 def _measure(
     run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device, rounded: Allocation | None = None
-) -> dict[str, Any]:
-    """One model's figures; `rounded`: with its tables as this allocation serves them."""
+) -> tuple[dict[str, Any], list[GateUse]]:
+    """One model's figures and gates; `rounded`: with its tables as this allocation serves them."""
     network, about = load_network(folder, device)
     if rounded is not None:
         round_tables(network, rounded)
@@ -120,8 +135,8 @@ def _measure(
     row["steps"] = about.get("steps", 0)
     for part in ("valid", "test"):
         columns = log.part(part)
-        row[part] = [m.to_json() for m in evaluate_network(network, columns, device)] if len(columns) else []
-    return row
+        row[part] = [m.to_json() for m in evaluate_network(network, columns, device, log.tasks)] if len(columns) else []
+    return row, gate_use(network, log.part("test"), device, log.tasks)
 
 
 def sizes(run: Run, layout: Layout) -> dict[str, int]:

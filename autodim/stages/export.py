@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from autodim.export.weights import KINDS, bias_key, block_key, write
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
 from autodim.stages.prepare import open_log
-from autodim.stages.serve import at_precision
+from autodim.stages.serve import at_precision, auxiliary_only
 
 
 def read_allocation(folder: Path) -> Allocation:
@@ -38,6 +39,7 @@ def write_weights(folder: Path, out: Path, precision: Precision | None = None) -
     Tables are written in the precision that the widths file gives each, or all in `precision`.
 
     `tables/<name>` n x d, `projections/<name>` d x D, `biases/<slot>` D, `linear/<name>` n, `dense/<parameter>`.
+    Left out is what belongs to auxiliary tasks alone (`Model.own_parameters`).
     """
     run = open_run(folder)
     stage = run.stage("retrain") if run.done("retrain") else run.need("prune")
@@ -55,8 +57,11 @@ def write_weights(folder: Path, out: Path, precision: Precision | None = None) -
     if network.tables.bias is not None:
         for row, position in enumerate(network.tables.biased):
             tensors[f"biases/{layout.slots[position].name}"] = network.tables.bias.detach()[row]
+    tasks = open_log(run).tasks
+    left_out = auxiliary_only(network, tasks)
     for name, tensor in network.model.state_dict().items():
-        tensors[f"dense/{name}"] = tensor.detach()
-    extra = {"model": about["model"], "labels": about["labels"]}
+        if name not in left_out:
+            tensors[f"dense/{name}"] = tensor.detach()
+    extra = {"model": about["model"], "labels": about["labels"], "tasks": [asdict(task) for task in tasks]}
     write(out, tensors, allocation, layout.slots, extra=extra)
     return len(tensors)

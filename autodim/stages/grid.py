@@ -152,7 +152,7 @@ def _measured(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     else:
         stage, done = run.stage("pretrain"), run.done("pretrain")
         network, about = load_network(stage / "model", session.device)
-        test = evaluate(network, log.part("test"), session.device)[0].to_json()
+        test = evaluate(network, log.part("test"), session.device, log.tasks)[0].to_json()
         events = artifact.read_json(stage / "events.json") if (stage / "events.json").is_file() else []
         kinds = [e["kind"] for e in events]
         result |= {k: test[k] for k in ("auc", "logloss", "calibration")}

@@ -67,13 +67,14 @@ def import_network(config: Config, log: EncodedLog, folder: Path, session: Sessi
     layout = uniform_layout(log.slots, log.tables, config.model.width)
     network = build_log_network(config.model, layout, log, 0)
     fill(network, tensors, found, log, str(path))
-    valid = evaluate(network.to(session.device), log.part("valid"), session.device)[0]
+    valid = evaluate(network.to(session.device), log.part("valid"), session.device, log.tasks)[0]
     artifact.write_json(folder / "history.json", [])
     numeric = log.part("train").numeric.shape[1]
     extra = {"steps": 0, "weights": artifact.sha256(path)}
     save_network(folder / "model", network, config.model, numeric, list(log.labels), extra)
-    auc = "n/a" if math.isnan(valid.auc) else f"{valid.auc:.4f}"
-    return f"pretrain: weights of {path}; valid AUC {auc}, logloss {valid.logloss:.4f}; nothing was trained"
+    score = "n/a" if math.isnan(valid.score) else f"{valid.score:.4f}"
+    word = "AUC" if valid.r2 is None else "R2"
+    return f"pretrain: weights of {path}; valid {word} {score}, loss {valid.loss:.4f}; nothing was trained"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from autodim.config.schema import ModelConfig
 from autodim.embedding.layout import Block, Layout, Slot, Table
 from autodim.embedding.tables import Tables
 from autodim.errors import RunError
-from autodim.models import MODELS, build_model
+from autodim.models import build_model, model_class
 from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.network import Network
 from autodim.training.seeds import derive, generator
@@ -27,7 +27,7 @@ FORMAT = 1
 
 def build_network(config: ModelConfig, layout: Layout, numeric: int, tasks: int, seed: int) -> Network:
     """A fresh network: tables for the layout, the named model at the layout's common width."""
-    tables = Tables(layout, linear=MODELS[config.name].uses_linear)
+    tables = Tables(layout, linear=model_class(config.name).uses_linear)
     tables.initialise(config.init_std, generator(seed, "tables"))
     model = build_model(
         config.model_copy(update={"width": layout.common}), len(layout.slots), numeric, tasks, derive(seed, "model")

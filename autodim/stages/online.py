@@ -71,6 +71,11 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
             "uniform model, or search the new log anew"
         )
     old_log = open_log(old)
+    if any(task.kind == "regression" for task in old_log.tasks):
+        raise ConfigError(
+            "data.labels: a regression is learnt in units of its own training rows, which new rows change; an online "
+            "continuation takes binary labels only; search the new rows instead"
+        )
     device = set_up(config.device, config.threads)
     section = old_log.manifest.data.model_copy(update={"path": str(data), "log": None, "options": {}})
     config = config.model_copy(update={"data": section})
@@ -92,7 +97,7 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
                 "seed": config.seed,
             }
         )
-        first = [m.to_json() for m in evaluate(network, log.part("test"), device)]
+        first = [m.to_json() for m in evaluate(network, log.part("test"), device, log.tasks)]
         if run.up_to_date(stage, inputs):
             progress.line(f"{stage}: up to date")
         else:
@@ -110,7 +115,7 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
                 finish(place, network, ModelConfig(**about["model"]), log, trained)
             progress.line(summary(stage, trained))
         network, _ = load_network(run.need(stage) / "model", device)
-        after = [m.to_json() for m in evaluate(network, log.part("test"), device)]
+        after = [m.to_json() for m in evaluate(network, log.part("test"), device, log.tasks)]
         rows = {t.name: t.rows for t in old_log.tables}
         result = {
             "from": str(folder),

@@ -82,7 +82,16 @@ def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device)
     bf16 = use_bf16(config.pretrain.bf16, device)
     rules = log_rules(network, config.pretrain, log)
     weighting = log_weighting(network, config.pretrain, log)
-    step = Step(network, rules.optimizers, weighting, rules.perturbation, rules.clippers, missing=True, bf16=bf16)
+    step = Step(
+        network,
+        rules.optimizers,
+        weighting,
+        rules.perturbation,
+        rules.clippers,
+        missing=True,
+        bf16=bf16,
+        tasks=log.tasks,
+    )
     size = min(config.pretrain.batch, len(train))
     began = 0.0
     for number in range(STEPS):

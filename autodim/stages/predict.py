@@ -18,6 +18,7 @@ from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
 from autodim.stages.serve import read_weights, round_tables
 from autodim.training.loop import predict as predict_logits
+from autodim.training.losses import predictions
 
 UNSEEN = 0.5  # share of unseen ids in a slot that is worth a word
 MODELS = {"small": "retrain", "served": "retrain", "cut": "prune", "uniform": "pretrain", "wide": "widen"}
@@ -31,8 +32,9 @@ def predict(
     say: Callable[[str], None] = lambda text: None,
     weights: Path | None = None,
     max_bad_rows: int = 0,
+    auxiliary: bool = False,
 ) -> pd.DataFrame:
-    """Probabilities of new rows.
+    """Predictions for new rows.
 
     Args:
         folder: the run.
@@ -43,36 +45,42 @@ def predict(
         say: told about slots most of whose ids were never seen (another notation, a wrong column).
         weights: an exported safetensors file of the small model, in any precision, to predict with instead.
         max_bad_rows: rows that cannot be read, and are left out, before it is an error.
+        auxiliary: auxiliary tasks too; exported weights do not hold what is theirs alone.
 
     Returns:
-        One column per label, one row per input row, in the same order; the index of a DataFrame is kept. With
-        `max_bad_rows` above 0 and a file, the index `line` says which line (Parquet: row, from 1) each score is of.
+        One column per main label (probabilities; of a regression its number), one row per input row, in the same order;
+        the index of a DataFrame is kept. With `max_bad_rows` above 0 and a file, the index `line` says which line
+        (Parquet: row, from 1) each score is of.
 
     Raises:
         RunError: no such run or model. DataError: a column is missing.
     """
     run = open_run(folder)
     network, about = load_network(run.need(MODELS[which]) / "model", device)
+    log = open_log(run)
     if weights is not None and which != "small":
         raise ConfigError(f"--weights holds the small model; found --model {which}; leave that out")
+    if weights is not None and auxiliary:
+        raise ConfigError("--auxiliary: exported weights leave out what auxiliary tasks own; take out one of the two")
     if weights is not None or which == "served":
         allocation = Allocation.from_yaml((run.stage("retrain") / "widths.yaml").read_text())
         if weights is None:
             round_tables(network, allocation)
         else:
-            read_weights(network, allocation, weights)
+            read_weights(network, allocation, weights, log.tasks)
     rejects, places = Rejects(max_bad_rows, "--max-bad-rows"), list[int]()
-    columns = encode_rows(rows, open_log(run), rejects=rejects, places=places)
+    columns = encode_rows(rows, log, rejects=rejects, places=places)
     if rejects.rejected:
         say(f"{rejects.rejected:,} row(s) cannot be read and have no score, the first: {rejects.examples[0]}")
     for name, share in zip(columns.one_hot_slots, (columns.ids == 0).double().mean(0).tolist(), strict=True):
         if share > UNSEEN:
             say(f"{name}: {share:.0%} of the ids were never seen in training; they read the out-of-vocabulary row")
-    probabilities = predict_logits(network, columns, device).sigmoid().cpu().numpy()
+    values = predictions(predict_logits(network, columns, device), log.tasks).cpu().numpy()
+    shown = [t for t, task in enumerate(log.tasks) if auxiliary or task.role == "main"]
     index = rows.index[places] if isinstance(rows, pd.DataFrame) else None
     if index is None and max_bad_rows:
         index = pd.Index(places, name="line")
-    return pd.DataFrame(probabilities, columns=about["labels"], index=index)
+    return pd.DataFrame(values[:, shown], columns=[about["labels"][t] for t in shown], index=index)
 
 
 def open_run(folder: Path) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from autodim.training.course import Windows, cut_windows, period_length
 from autodim.training.device import use_bf16
 from autodim.training.distill import distilled
 from autodim.training.feed import fits
-from autodim.training.loop import FitResult, Training
+from autodim.training.history import FitResult, best_words
+from autodim.training.loop import Training
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 from autodim.training.step import Step, Weighting
@@ -32,7 +34,8 @@ from autodim.weighting.build import base_rate_losses, build_weighting
 
 
 def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
-    """Train the uniform model into RUN/pretrain/model, early-stopped on validation AUC; or take it from a checkpoint.
+    """Train the uniform model into RUN/pretrain/model, early-stopped on the first label's validation AUC; or take it
+    from a checkpoint.
 
     Raises:
         TrainingError: the loss is not finite. Interrupted: a signal came; run again to continue.
@@ -113,11 +116,12 @@ def train_network(
         missing=bool(torch.isnan(train.labels).any()),
         bf16=use_bf16(config.bf16, device),
         pieces=config.accumulate,
+        tasks=log.tasks,
     )
     if device.type != "cpu":  # a part lies on the device as a whole where it fits; otherwise its batches travel
         train, valid = (part.to(device) if fits(part, device) else part for part in (train, valid))
     if teacher is not None:
-        train = distilled(train, teacher[0].to(device), teacher[1], device)
+        train = distilled(train, teacher[0].to(device), teacher[1], device, log.tasks)
     course = None if config.windows is None else log_windows(config, log, seed)
     training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules, course)
     if start is not None:
@@ -217,8 +221,9 @@ def finish(
 def summary(title: str, trained: FitResult) -> str:
     """One line about a training."""
     best = trained.best
+    loss = "" if math.isnan(best.valid_logloss) else f", logloss {best.valid_logloss:.4f}"
     return (
-        f"{title}: best valid AUC {best.valid_auc:.4f}, logloss {best.valid_logloss:.4f} "
+        f"{title}: best valid {best_words(best)}{loss} "
         f"(epoch {best.epoch + 1}, step {best.step:,} of {trained.steps:,})"
     )
 

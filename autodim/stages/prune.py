@@ -170,7 +170,7 @@ def finish_cut(
     if allocation.strategy == "spectral_refit":
         if spans_of(allocation.entries):
             raise ConfigError("prune.blocks: spectral_refit refits whole tables; use spectral, or no blocks")
-        refit(small, network, log.part(config.prune.on), session, config.prune.rows)
+        refit(small, network, log.part(config.prune.on), session, config.prune.rows, log.tasks)
 
 
 def scored_spans(config: Config, allocation: Allocation, log: EncodedLog) -> Spans:
@@ -252,7 +252,7 @@ def cached_score(
     )[:16]
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
-        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature, spans)
+        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature, spans, log.tasks)
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)
             artifact.write_json(

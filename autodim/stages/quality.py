@@ -157,7 +157,7 @@ class Search:
 
     def lost(self, logits: Tensor, part: str) -> list[Lost]:
         """What a cut loses against the uncut model on a part, from its logits there."""
-        return lost(logits.to(self.session.device), self.reference[part], self.labels[part])
+        return lost(logits.to(self.session.device), self.reference[part], self.labels[part], self.log.tasks)
 
     def _holds(self, amount: int) -> bool:
         """Whether a budget keeps the quality on the watched rows; one that no allocation meets does not."""

@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 
 from autodim.data.columns import Columns
+from autodim.data.tasks import Task
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.vectors import Stacked
-from autodim.stages.edits import CHUNK, spread_rows
+from autodim.stages.edits import CHUNK, main_tasks, spread_rows
+from autodim.stages.score import task_terms
 from autodim.stages.session import Session
+from autodim.training.distill import mixed_labels
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 
@@ -31,7 +34,12 @@ DAMPINGS = (1e-2, 1e-1, 1.0, 10.0)  # of each number's own curvature
 
 
 def refit(
-    network: Network, teacher: Network, columns: Columns, session: Session, rows: int | None = None
+    network: Network,
+    teacher: Network,
+    columns: Columns,
+    session: Session,
+    rows: int | None = None,
+    tasks: Sequence[Task] = (),
 ) -> float | None:
     """One step for the projections and biases, in place.
 
@@ -39,6 +47,7 @@ def refit(
         network: a cut network. teacher: the uncut one.
         columns: held-out rows; those of the scoring pass.
         rows: at most so many, evenly spread.
+        tasks: what the labels ask for; auxiliary ones do not count. Empty: all are binary and main.
 
     Returns:
         The damping of the step; None where no step was taken.
@@ -56,16 +65,16 @@ def refit(
         return None
     network.eval()
     teacher.eval()
-    products, pull = _equations(network, teacher, columns, session, index[~judges])
+    products, pull = _equations(network, teacher, columns, session, index[~judges], tasks)
     curvature = products.diagonal()
     before = [p.detach().clone() for p in numbers]
-    best: tuple[float, float | None] = (_loss(network, columns, session, index[judges]), None)
+    best: tuple[float, float | None] = (_loss(network, columns, session, index[judges], tasks), None)
     steps: dict[float | None, Tensor] = {None: torch.zeros_like(pull)}
     for damping in DAMPINGS:
         ridge = damping * curvature + 1e-9 * curvature.mean() + torch.finfo(torch.float64).tiny
         steps[damping] = torch.linalg.solve(products + torch.diag(ridge), pull)
         _move(numbers, before, steps[damping])
-        best = min(best, (_loss(network, columns, session, index[judges]), damping), key=lambda pair: pair[0])
+        best = min(best, (_loss(network, columns, session, index[judges], tasks), damping), key=lambda pair: pair[0])
     _move(numbers, before, steps[best[1]])
     return best[1]
 
@@ -76,41 +85,46 @@ def _move(numbers: Sequence[Tensor], before: Sequence[Tensor], step: Tensor) -> 
             number.copy_(old + part.view_as(old).to(old))
 
 
-def _loss(network: Network, columns: Columns, session: Session, index: Tensor) -> float:
-    """Sum over rows and tasks of the cross-entropy of the labels; NaN and infinities become infinite."""
+def _loss(network: Network, columns: Columns, session: Session, index: Tensor, tasks: Sequence[Task]) -> float:
+    """Sum over rows and main tasks of the loss of the labels; NaN and infinities become infinite."""
+    main = main_tasks(tasks, columns)
     total = torch.zeros((), dtype=torch.float64, device=session.device)
     with torch.inference_mode():
         for rows in index.split(CHUNK):
             batch = columns.batch(rows, session.device)
-            total += task_losses(network(batch), batch.labels, missing=True).sum() * len(rows)
+            total += task_losses(network(batch), batch.labels, True, tasks)[main].sum() * len(rows)
     value = float(total)
     return value if math.isfinite(value) else math.inf
 
 
 def _equations(
-    network: Network, teacher: Network, columns: Columns, session: Session, index: Tensor
+    network: Network,
+    teacher: Network,
+    columns: Columns,
+    session: Session,
+    index: Tensor,
+    tasks: Sequence[Task],
 ) -> tuple[Tensor, Tensor]:
     """The normal equations over some rows: U x U and U, float64."""
     tables = network.tables
     size = sum(p.numel() for p in tables.dense_parameters())
     products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
     pull = torch.zeros(size, dtype=torch.float64, device=session.device)
+    main = main_tasks(tasks, columns)
     session.progress.start("refit", len(index))
     for start in range(0, len(index), CHUNK):
         batch = columns.batch(index[start : start + CHUNK], session.device)
         with torch.no_grad():
-            target = teacher(batch).sigmoid()
+            wanted = mixed_labels(batch.labels, teacher(batch), MIX, tasks)
             lookup = tables.lookup(batch)
             slots, linear = lookup.inputs()
             vectors = slots.stack()
         vectors.requires_grad_()
         logits = network.model(Stacked(vectors), linear, batch.numeric).float()
-        p = logits.detach().sigmoid()
-        wanted = torch.lerp(batch.labels, target, MIX)
-        residual = torch.where(wanted.isnan(), 0.0, wanted - p).double()
-        weight = torch.where(wanted.isnan(), 0.0, p * (1 - p)).double()
-        for task in range(logits.shape[1]):
-            (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task + 1 < logits.shape[1])
+        slopes, weights = task_terms(logits.detach(), wanted, tasks, "gauss_newton")
+        residual, weight = -slopes.double(), weights.double()
+        for task in main:
+            (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task != main[-1])
             features = _features(network, lookup, slope)
             scaled = features * weight[:, task, None].sqrt()
             products.addmm_(scaled.T, scaled)

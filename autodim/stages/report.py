@@ -10,6 +10,7 @@ from typing import Any, cast
 from autodim import artifact
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
+from autodim.report import numbers
 from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit, WatchEvent
 from autodim.report.html import render
 from autodim.report.slots import slot_rows
@@ -55,7 +56,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         },
         settings=(run.folder / "config.yaml").read_text(),
         environment=artifact.read_json(run.folder / "environment.json"),
-        notes=(*quality_notes(run, results), *allocation.notes),
+        notes=(*quality_notes(run, results), *allocation.notes, *task_notes(results)),
         commands=next_commands(run),
         sweep=read_sweep(run.folder / "sweep", run_result(run, "pretrain")) if run.done("pretrain") else None,
     )
@@ -149,6 +150,21 @@ def events(run: Run, stage: str) -> tuple[WatchEvent, ...]:
         return ()
     found = [Event.from_json(e) for e in artifact.read_json(path)]
     return tuple(WatchEvent(e.step, e.kind, e.words()) for e in found)
+
+
+def task_notes(results: dict[str, Any]) -> list[str]:
+    """One line a label: the uncut and the last model on test; empty where one binary label is all."""
+    tasks = results.get("tasks", [])
+    models = [m for m in results["models"] if m["test"]]
+    if not models or (len(tasks) < 2 and all(task["kind"] == "binary" for task in tasks)):
+        return []
+    notes = []
+    for t, task in enumerate(tasks):
+        figure, words = ("rmse", "RMSE") if task["kind"] == "regression" else ("auc", "AUC")
+        shown = [f"{m['name']} {numbers.ratio(m['test'][t][figure])}" for m in models if m["name"] != "cut"]
+        role = "" if task["role"] == "main" else " (auxiliary)"
+        notes.append(f"{task['name']}{role}: test {words} {', '.join(shown)}")
+    return notes
 
 
 def curve(run: Run, stage: str) -> tuple[CurvePoint, ...]:

@@ -3,11 +3,14 @@ statistics of its spectral cuts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from autodim.data.batch import Batch
 from autodim.data.columns import Columns
+from autodim.data.tasks import Task
 from autodim.dimension.block_moments import BlockSums, block_moments, saliency_of
 from autodim.dimension.blocks import Spans, part
 from autodim.dimension.scores import by_table
@@ -27,17 +30,19 @@ def score(
     rows: int | None = None,
     curvature: Curvature = "gauss_newton",
     spans: Spans | None = None,
+    tasks: Sequence[Task] = (),
 ) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
-    The loss is the sum of the cross-entropies of the batch's rows (missing labels left out), so that batches weigh by
-    their rows and the signed sums over batches are those of one large batch.
+    The loss is the sum of the losses of the batch's rows over the main tasks (missing labels left out), so that batches
+    weigh by their rows and the signed sums over batches are those of one large batch. Auxiliary tasks do not count.
 
     Args:
         columns: the rows to score on; held out unless the user says otherwise.
         rows: at most so many, evenly spread.
         curvature: that of the spectral statistics.
         spans: tables that are cut into blocks of rows; each block is scored beside its whole table.
+        tasks: what the labels ask for; empty: all are binary and main.
 
     Returns:
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
@@ -57,6 +62,7 @@ def score(
     parts = Parts(network, spans or {})
     count = len(columns) if rows is None else min(rows, len(columns))
     index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
+    main = [t for t, task in enumerate(tasks) if task.role == "main"] or list(range(columns.labels.shape[1]))
     network.eval()
     frozen = [p.requires_grad for p in network.parameters()]
     network.requires_grad_(False)
@@ -67,8 +73,10 @@ def score(
         stop = min(start + chunk, count)
         batch = columns.batch(slice(start, stop) if index is None else index[start:stop], session.device)
         lookup = network.tables.lookup(batch, learn=True)
-        logits = network.logits(lookup, batch)
-        residual, weight = logit_terms(logits, batch.labels, curvature)  # B x T
+        logits = network.logits(lookup, batch)[:, main]
+        residual, weight = task_terms(
+            logits, batch.labels[:, main], [tasks[t] for t in main] if tasks else [], curvature
+        )
         vectors = lookup.leaves[0]  # B x S x D, in that order: a uniform network has one group
         # the gradient of each logit by its own vectors; that of the cross-entropy is (p - y) times it
         jacobian = [
@@ -144,3 +152,23 @@ class Parts:
                 squares = self.weights[table][start:stop].double().square().sum(0)
                 found[f"magnitude/{part(table, start, stop)}"] = squares
         return found
+
+
+def task_terms(logits: Tensor, labels: Tensor, tasks: Sequence[Task], curvature: Curvature) -> tuple[Tensor, Tensor]:
+    """Slope of each example's loss by its logits, and the curvature's weight; both B x T, 0 where a label is missing.
+
+    A regression's loss is `(z - t)^2` of the standardised label t: slope `2 (z - t)`, curvature 2.
+    """
+    residual, weight = logit_terms(logits, labels, curvature)
+    if all(task.kind == "binary" for task in tasks):
+        return residual, weight
+    columns = []
+    for t, task in enumerate(tasks):
+        if task.kind == "binary":
+            columns.append((residual[:, t], weight[:, t]))
+            continue
+        known = ~labels[:, t].isnan()
+        target = (labels[:, t].nan_to_num().to(residual) - task.mean) / task.std
+        slope = torch.where(known, 2 * (logits[:, t].detach().to(residual) - target), 0.0)
+        columns.append((slope, slope.square() if curvature == "fisher" else 2 * known.to(slope)))
+    return torch.stack([r for r, _ in columns], 1), torch.stack([w for _, w in columns], 1)

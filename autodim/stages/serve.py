@@ -4,17 +4,20 @@ exported file. Projections, biases and the model stay in float32."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from autodim.data.tasks import Task
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import CostModel
 from autodim.embedding.precision import Precision
 from autodim.embedding.quantise import rounded
 from autodim.errors import RunError
 from autodim.export.weights import KINDS, bias_key, block_key, expected_shapes, load
+from autodim.models.base import Model
 from autodim.training.network import Network
 
 
@@ -52,8 +55,11 @@ def round_tables(network: Network, allocation: Allocation) -> None:
             weight.copy_(torch.from_numpy(rounded(weight.cpu().numpy(), entry.precision)))
 
 
-def read_weights(network: Network, allocation: Allocation, path: Path) -> None:
+def read_weights(network: Network, allocation: Allocation, path: Path, tasks: Sequence[Task] = ()) -> None:
     """Fill a network of these widths, in place, from a file that `autodim export --format safetensors` wrote.
+
+    Args:
+        tasks: the model's; what auxiliary ones own is in no such file, and stays as it is.
 
     Raises:
         RunError: not such a file, or one of other widths or another model.
@@ -79,6 +85,15 @@ def read_weights(network: Network, allocation: Allocation, path: Path) -> None:
                 tables.bias[row] = tensors[f"biases/{tables.layout.slots[position].name}"]
     dense = {name.removeprefix("dense/"): value for name, value in tensors.items() if name.startswith("dense/")}
     try:
-        network.model.load_state_dict(dense)
+        left_out = auxiliary_only(network, tasks)
+        network.model.load_state_dict({k: v for k, v in network.model.state_dict().items() if k in left_out} | dense)
     except RuntimeError as error:
         raise RunError(f"{path}: does not hold this run's model: {error}; export it again from this run") from error
+
+
+def auxiliary_only(network: Network, tasks: Sequence[Task]) -> set[str]:
+    """Names of the model's parameters that only auxiliary tasks use: exported weights are without them."""
+    own = network.model.own_parameters() if isinstance(network.model, Model) else []
+    theirs = {id(p) for found, task in zip(own, tasks, strict=False) if task.role == "auxiliary" for p in found}
+    return {name for name, p in network.model.named_parameters() if id(p) in theirs}
+

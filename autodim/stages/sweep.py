@@ -9,6 +9,7 @@ RUN/sweep/STRATEGY-SHARE-MODE/               one retrained point; run again, it 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,13 +124,14 @@ class Measure:
         self.run, self.log, self.session = cutter.run, cutter.log, cutter.session
         self.labels = columns.labels.to(self.session.device)
         self.scores = cutter.logits(self.network, columns)
-        self.base = evaluate_logits(self.scores, self.labels)
+        self.tasks = self.log.tasks
+        self.base = evaluate_logits(self.scores, self.labels, self.tasks)
         self.cost = Cost(rows=len(columns))
 
     def uncut(self) -> SweepRow:
         """The pretrained model's own row."""
         spent = self.cutter.uniform_spend()
-        return SweepRow("uncut", 1.0, spent, spent, self.base[0].auc, _mean_loss(self.base), uniform=spent)
+        return SweepRow("uncut", 1.0, spent, spent, _known(self.base[0].auc), _mean_loss(self.base), uniform=spent)
 
     def cut(self, strategy: str, share: float) -> SweepRow:
         """Allocate, cut in memory, evaluate."""
@@ -170,8 +172,8 @@ class Measure:
         factors: Mapping[str, Factors] | None,
     ) -> SweepRow:
         scores = self.cutter.logits(network, self.columns)
-        found = evaluate_logits(scores, self.labels)
-        against = lost(scores, self.scores, self.labels)
+        found = evaluate_logits(scores, self.labels, self.tasks)
+        against = lost(scores, self.scores, self.labels, self.tasks)
         predicted = None
         if factors is not None:
             moments = self.cutter.statistics.extra["spectral"]
@@ -182,12 +184,14 @@ class Measure:
             share,
             allocation.asked,
             allocation.spent,
-            auc=found[0].auc,
+            auc=_known(found[0].auc),
             logloss=_mean_loss(found),
-            auc_change=0.0 - against[0].auc,
-            auc_half=half_width(against[0].auc_error),
+            auc_change=_known(0.0 - against[0].auc),
+            auc_half=_known(half_width(against[0].auc_error)),
             predicted=predicted,
-            measured=sum(m.logloss - b.logloss for m, b in zip(found, self.base, strict=True)),
+            measured=sum(
+                m.loss - b.loss for m, b, task in zip(found, self.base, self.tasks, strict=True) if task.role == "main"
+            ),
             widths=allocation.widths,
             mode=mode,
             loss_half=half_width(sum(one.loss_error for one in against)),
@@ -222,4 +226,8 @@ def predicted_change(
 
 
 def _mean_loss(found: Sequence[Metrics]) -> float:
-    return sum(m.logloss for m in found) / len(found)
+    return sum(m.loss for m in found) / len(found)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -71,7 +71,7 @@ def time_pass_and_epoch(cost: Cost, network: Network, log: EncodedLog, config: C
     total = sum(len(log.part(name)) for name in ("train", "valid", "test"))
     cost.score_rows = min(len(valid), max(1, round(SHARE * total)))
     began = time.perf_counter()
-    score(network, valid, session, cost.score_rows, config.prune.curvature)
+    score(network, valid, session, cost.score_rows, config.prune.curvature, log.tasks)
     cost.score_seconds = time.perf_counter() - began
     fresh = build_log_network(config.model, uniform_layout(log.slots, log.tables, config.model.width), log, 0)
     fresh.to(session.device).train()
@@ -79,7 +79,7 @@ def time_pass_and_epoch(cost: Cost, network: Network, log: EncodedLog, config: C
     bf16 = use_bf16(config.pretrain.bf16, session.device)
     step = Step(
         fresh, rules.optimizers, None, rules.perturbation, rules.clippers,
-        missing=bool(torch.isnan(train.labels).any()), bf16=bf16,
+        missing=bool(torch.isnan(train.labels).any()), bf16=bf16, tasks=log.tasks,
     )  # fmt: skip
     order = Order(len(train), config.pretrain.batch, 0)
     session.progress.start("sweep: one epoch, timed", order.steps_per_epoch, unit="steps")

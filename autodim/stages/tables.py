@@ -9,7 +9,8 @@ from typing import Any
 
 from autodim import artifact
 from autodim.config.schema import Config
-from autodim.report.compare import ComparisonRow, SeedResult, compare, comparison_csv, comparison_markdown
+from autodim.report import numbers
+from autodim.report.compare import ComparisonRow, SeedResult, compare, comparison_csv, comparison_markdown, spread
 from autodim.report.data import ResultRow
 from autodim.report.differences import Difference, difference_markdown
 from autodim.stages.compare import Grid, Place, cell_run, seed_run
@@ -53,7 +54,7 @@ def write_tables(
         told = difference_markdown(differences[share]) if differences and differences.get(share) else ""
         parts.append(f"### {title}\n\n{comparison_markdown(table)}" + (f"\n{told}" if told else ""))
     text = "\n\n".join(parts)
-    artifact.write_text(folder / "comparison.md", text + truth_table(rows) + "\n")
+    artifact.write_text(folder / "comparison.md", text + truth_table(rows) + task_table(rows) + "\n")
     artifact.write_text(folder / "comparison.csv", "\n".join(comparison_csv(table) for _, table in tables))
     return folder / "comparison.md"
 
@@ -72,6 +73,24 @@ def truth_table(rows: Sequence[dict[str, Any]]) -> str:
         values = [r["truth_spearman"] for r in known if (row_name(r), r["share"]) == (name, share)]
         each = ", ".join(f"{v:.2f}" for v in values)
         lines.append(f"| {name} | {share:g} | {sum(values) / len(values):.2f} | {each} |")
+    return "\n".join(lines) + "\n"
+
+
+def task_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: each label's test AUC (of a regression RMSE) over seeds; empty where there is one label."""
+    known = [r for r in rows if r.get("tasks")]
+    if not known:
+        return ""
+    labels = list(known[0]["tasks"])
+    lines = ["\n\n### Each label: test AUC, of a regression RMSE\n"]
+    lines += ["| model | share | " + " | ".join(labels) + " |", "|---|---:|" + "---:|" * len(labels)]
+    for name, share in dict.fromkeys((r["strategy"], r["share"]) for r in known):
+        cells = []
+        for label in labels:
+            found = [r["tasks"][label] for r in known if (r["strategy"], r["share"]) == (name, share)]
+            over = spread([t["auc"] if t.get("rmse") is None else t["rmse"] for t in found])
+            cells.append(numbers.ratio(over.mean) + (f" ± {numbers.ratio(over.sd)}" if over.sd is not None else ""))
+        lines.append(f"| {name} | {share:g} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from autodim.data.tasks import Task
 from autodim.training.metrics import auc_difference
 from autodim.training.student import quantile
 
@@ -51,20 +52,25 @@ class Lost:
         return {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in asdict(self).items()}
 
 
-def lost(logits: Tensor, reference: Tensor, labels: Tensor) -> list[Lost]:
-    """What is lost on each task.
+def lost(logits: Tensor, reference: Tensor, labels: Tensor, tasks: Sequence[Task] = ()) -> list[Lost]:
+    """What is lost on each main task.
 
     Args:
-        logits: N x T. reference: N x T, of the model to compare with. labels: N x T of 0, 1 and NaN (no label).
+        logits: N x T. reference: N x T, of the model to compare with.
+        labels: N x T of 0, 1 (or numbers) and NaN (no label).
+        tasks: T; a regression has losses and no AUC (NaN). Empty: all are binary and main.
 
     Cost: six sorts a task.
     """
     found = []
     for task in range(labels.shape[1]):
+        about = tasks[task] if tasks else Task("")
+        if about.role == "auxiliary":
+            continue
         known = ~labels[:, task].isnan()
         own, base, label = (x[known, task] for x in (logits, reference, labels))
-        drop, error = auc_difference(base, own, label)
-        paired = _losses(own, label) - _losses(base, label)
+        drop, error = auc_difference(base, own, label) if about.kind == "binary" else (math.nan, math.nan)
+        paired = _losses(own, label, about) - _losses(base, label, about)
         rows = int(known.sum())
         loss = float(paired.mean()) if rows else math.nan
         spread = float(paired.std()) / math.sqrt(rows) if rows > 1 else math.nan
@@ -103,7 +109,9 @@ class Allowed:
         return "; ".join(parts)
 
 
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+def _losses(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+    if task.kind == "regression":
+        return (logits.double() - (labels.double() - task.mean) / task.std).square()
     return F.binary_cross_entropy_with_logits(logits.double(), labels.double(), reduction="none")
 
 

@@ -13,26 +13,34 @@ Letters: N rows, T tasks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from autodim.data.columns import Columns
+from autodim.data.tasks import Task
 from autodim.training.loop import predict
+from autodim.training.losses import predictions
 from autodim.training.network import Network
 
 
-def mixed_labels(labels: Tensor, teacher: Tensor, mix: float) -> Tensor:
+def mixed_labels(labels: Tensor, teacher: Tensor, mix: float, tasks: Sequence[Task] = ()) -> Tensor:
     """Labels `(1 - mix) y + mix sigmoid(teacher)`, N x T; NaN where there is no label.
 
+    A regression mixes in the teacher's number: the squared error of the mix has the gradient of the mixed errors.
+
     Args:
-        labels: N x T of 0, 1 and NaN. teacher: N x T logits. mix: m, 0 to 1.
+        labels: N x T of 0, 1 (or numbers) and NaN. teacher: N x T logits. mix: m, 0 to 1.
+        tasks: T; empty: all are binary.
     """
-    return torch.lerp(labels, teacher.sigmoid().to(labels), mix) if mix else labels
+    return torch.lerp(labels, predictions(teacher, tasks).to(labels), mix) if mix else labels
 
 
-def distilled(train: Columns, teacher: Network, mix: float, device: torch.device) -> Columns:
+def distilled(
+    train: Columns, teacher: Network, mix: float, device: torch.device, tasks: Sequence[Task] = ()
+) -> Columns:
     """The training rows with mixed labels; for `mix` 0 the very rows.
 
     Args:
@@ -44,4 +52,4 @@ def distilled(train: Columns, teacher: Network, mix: float, device: torch.device
     if not mix:
         return train
     logits = predict(teacher, train, device).to(train.device)
-    return replace(train, labels=mixed_labels(train.labels, logits, mix))
+    return replace(train, labels=mixed_labels(train.labels, logits, mix, tasks))

@@ -16,12 +16,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
 from autodim.data.columns import Columns
+from autodim.data.tasks import Task
 from autodim.errors import TrainingError
 from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
 from autodim.training.course import Course, Epochs
 from autodim.training.feed import Feed
 from autodim.training.gauges import Gauges
-from autodim.training.history import FitResult, Point, better
+from autodim.training.history import FitResult, Point, best_words, better
 from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.metrics import Metrics, evaluate_logits
 from autodim.training.network import Network
@@ -51,11 +52,13 @@ def predict(
     return torch.cat(parts) if parts else torch.zeros(0, columns.labels.shape[1], device=device)
 
 
-def evaluate(network: Network, columns: Columns, device: torch.device, rows: Tensor | None = None) -> list[Metrics]:
+def evaluate(
+    network: Network, columns: Columns, device: torch.device, tasks: Sequence[Task] = (), rows: Tensor | None = None
+) -> list[Metrics]:
     """Metrics per task on one part of a log, or on some of its rows."""
     logits = predict(network, columns, device, rows=rows)
     labels = columns.labels if rows is None else columns.labels.index_select(0, rows.to(columns.device))
-    return evaluate_logits(logits, labels.to(device))
+    return evaluate_logits(logits, labels.to(device), tasks)
 
 
 class Training:
@@ -64,7 +67,8 @@ class Training:
     Args:
         network: what is trained, in place; ends with the weights of its best evaluation.
         step: the update rule.
-        parts: train and valid. Early stopping looks at `valid` (the first task's AUC).
+        parts: train and valid. Early stopping looks at `valid`: the AUC (of a regression R2) of the first task, or the
+            mean over the main tasks (`config.select_by`).
         config: batch size, epochs, evaluations, patience.
         seed: of the order of the rows and of dropout; every batch is a pure function of (seed, epoch, step).
         folder: where checkpoints go; None: nowhere, and nothing is resumed.
@@ -154,7 +158,7 @@ class Training:
         return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events))
 
     def _note(self, epoch: int) -> str:
-        best = f"best valid AUC {self.best.valid_auc:.4f}" if self.best else ""
+        best = f"best valid {best_words(self.best)}" if self.best else ""
         name = "epoch" if self.course.judged else "window epoch"
         return f"{name} {epoch + 1}/{self.course.epochs}  {best}"
 
@@ -172,14 +176,18 @@ class Training:
 
     def _evaluate(self, epoch: int, progress: Progress) -> None:
         rows = self.course.held_out(epoch)
-        metrics = evaluate(self.network, self.valid if rows is None else self.train, self.device, rows)[0]
-        event = self.detector.evaluation(self.position, metrics.auc, metrics.logloss)
+        part = self.valid if rows is None else self.train
+        found = evaluate(self.network, part, self.device, self.step.tasks, rows)
+        metrics = found[0]
+        event = self.detector.evaluation(self.position, metrics.auc, metrics.loss)
         if event is not None and not self._act(event, *self.course.at(self.position - 1), progress):
             return
         loss = self.loss_sum / max(self.loss_steps, 1)
         self.loss_sum, self.loss_steps = 0.0, 0
         lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
-        point = Point(epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read())
+        point = Point(
+            epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read(), *self._judged(found)
+        )
         self.points.append(point)
         # an AUC that cannot be computed (one class in valid) never stops a training: the log loss decides then
         if self.best is None or not self.course.judged or better(point, self.best):
@@ -244,6 +252,17 @@ class Training:
         # the newer ones first: whoever is killed in between meets the same divergence again, and the same way back
         self.checkpoints.forget_after(self.position)
         self._save()
+
+    def _judged(self, found: Sequence[Metrics]) -> tuple[dict[str, dict[str, float | int | None]], float]:
+        """The metrics of all tasks by name, and the score that is compared."""
+        tasks = self.step.tasks
+        score = found[0].score
+        if self.config.select_by == "mean" and tasks:
+            main = [m.score for m, task in zip(found, tasks, strict=True) if task.role == "main"]
+            score = sum(main) / len(main)
+        if len(tasks) < 2 and all(task.kind == "binary" for task in tasks):
+            return {}, score
+        return {task.name: m.to_json() for m, task in zip(found, tasks, strict=True)}, score
 
     def _finished(self) -> bool:
         return self.stopped or (self.course.judged and self.since_best >= self.config.patience)

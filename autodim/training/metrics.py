@@ -1,4 +1,4 @@
-"""Exact AUC, log loss and calibration, on the device that holds the logits.
+"""Exact AUC, log loss and calibration (of a regression its errors), on the device that holds the logits.
 
 Letters: N rows.
 """
@@ -6,11 +6,14 @@ Letters: N rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from autodim.data.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,40 @@ class Metrics:
         logloss: mean cross-entropy in nats.
         calibration: mean predicted over mean observed rate (1 is calibrated).
         rows: rows with a label.
+        rmse: root mean squared error, mae: mean absolute error, both in the label's unit; r2: 1 less the share of the
+            rows' variance that is left, NaN where they do not vary. None where the task is binary; where it is a
+            regression, auc, logloss and calibration are NaN.
+        error: of a regression the loss that is trained: mean squared error over the training rows' variance.
     """
 
     auc: float
     logloss: float
     calibration: float
     rows: int
+    rmse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+    error: float | None = None
 
     def to_json(self) -> dict[str, float | int | None]:
-        """A JSON object; NaN becomes null."""
-        return {k: (None if math.isnan(v) else v) for k, v in asdict(self).items()}
+        """A JSON object; NaN becomes null, and what only a regression has is left out elsewhere."""
+        return {
+            k: (None if v is None or math.isnan(v) else v)
+            for k, v in asdict(self).items()
+            if self.rmse is not None or k in ("auc", "logloss", "calibration", "rows")
+        }
+
+    @property
+    def score(self) -> float:
+        """The higher the better: AUC (NaN where a class is absent); of a regression R2, or -RMSE where it has none."""
+        if self.rmse is None or self.r2 is None:
+            return self.auc
+        return -self.rmse if math.isnan(self.r2) else self.r2
+
+    @property
+    def loss(self) -> float:
+        """The loss that is trained."""
+        return self.logloss if self.error is None else self.error
 
 
 def auc(scores: Tensor, labels: Tensor) -> Tensor:
@@ -91,17 +118,33 @@ def _middle_ranks(scores: Tensor) -> Tensor:
     return (ties.cumsum(0).double() - (ties.double() - 1) / 2)[inverse]
 
 
-def evaluate_logits(logits: Tensor, labels: Tensor) -> list[Metrics]:
+def evaluate_logits(logits: Tensor, labels: Tensor, tasks: Sequence[Task] = ()) -> list[Metrics]:
     """Metrics per task.
 
     Args:
-        logits: N x T float. labels: N x T of 0, 1 and NaN (no label).
+        logits: N x T float. labels: N x T of 0, 1 (numbers, where a task is a regression) and NaN (no label).
+        tasks: T; empty: all are binary.
     """
     results = []
     for task in range(labels.shape[1]):
         known = ~labels[:, task].isnan()
         score, label = logits[:, task][known].float(), labels[:, task][known]
+        if tasks and tasks[task].kind == "regression":
+            results.append(_regression(score.double(), label.double(), tasks[task]))
+            continue
         losses = F.binary_cross_entropy_with_logits(score.double(), label.double(), reduction="mean")
         rate = score.double().sigmoid().mean() / label.double().mean()
         results.append(Metrics(float(auc(score, label)), float(losses), float(rate), int(known.sum())))
     return results
+
+
+def _regression(score: Tensor, label: Tensor, task: Task) -> Metrics:
+    nan = math.nan
+    if not len(label):
+        return Metrics(nan, nan, nan, 0, nan, nan, nan, nan)
+    misses = score * task.std + task.mean - label
+    squared = misses.square().mean()
+    variance = (label - label.mean()).square().mean()
+    r2 = float(1 - squared / variance) if variance > 0 else nan
+    error = float(squared) / task.std**2
+    return Metrics(nan, nan, nan, len(label), float(squared.sqrt()), float(misses.abs().mean()), r2, error)

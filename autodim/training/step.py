@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from autodim.data.batch import Batch
+from autodim.data.tasks import Task
 from autodim.embedding.lookup import Lookup
 from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
 from autodim.training.memory import trim
 from autodim.training.network import Network
+from autodim.training.penalty import with_penalty
 from autodim.training.pieces import pieced
 
 Gradients = list[Tensor | None]
@@ -100,6 +102,7 @@ class Step:
             to rounding (batch norm sees pieces; dropout draws other masks) with the dense part's activations of one
             piece at a time. There is one lookup and one set of unique rows of the whole batch, so second passes and
             clippers see the counts and the gradients of the whole batch.
+        tasks: what each label asks for; empty: all are binary.
 
     Raises:
         ValueError: pieces with a weighting whose gradients are not the sum of its pieces' gradients.
@@ -117,6 +120,7 @@ class Step:
         missing: bool = False,
         bf16: bool = False,
         pieces: int = 1,
+        tasks: Sequence[Task] = (),
     ):
         self.network = network
         self.optimizers = list(optimizers)
@@ -126,6 +130,7 @@ class Step:
         self.missing = missing
         self.bf16 = bf16
         self.pieces = pieces
+        self.tasks = tuple(tasks)
         if pieces < 1 or (pieces > 1 and not getattr(self.weighting, "additive", False)):
             raise ValueError(
                 f"pieces must be at least 1, and 1 with {type(self.weighting).__name__}, whose gradients are not the "
@@ -169,18 +174,20 @@ class Step:
         self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor], wanted: Sequence[bool], again: bool = False
     ) -> tuple[Tensor, Gradients]:
         """The losses of a batch, and their weighted gradients at those leaves and dense parameters that are wanted."""
+        targets = [t for t, w in zip([*leaves, *self.dense], wanted, strict=True) if w]
         if self.pieces == 1 or len(batch) < 2 * self.pieces or not leaves:  # batch norm needs two rows
             losses = self._losses(lookup, batch, None if leaves is lookup.leaves else leaves)
-            targets = [t for t, w in zip([*leaves, *self.dense], wanted, strict=True) if w]
-            return losses, self.weighting.gradients(losses, targets, lookup, again=again)
-        return pieced(self, lookup, batch, leaves, wanted, again)
+            gradients = self.weighting.gradients(losses, targets, lookup, again=again)
+        else:
+            losses, gradients = pieced(self, lookup, batch, leaves, wanted, again)
+        return losses, with_penalty(gradients, targets, self.network.model)
 
     def _losses(self, lookup: Lookup, batch: Batch, leaves: Sequence[Tensor] | None) -> Tensor:
         device = batch.labels.device.type
         context = torch.autocast(device, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
         with context:
             logits = self.network.logits(lookup, batch, leaves)
-        return task_losses(logits, batch.labels, self.missing)
+        return task_losses(logits, batch.labels, self.missing, self.tasks)
 
     def _second_pass(self, gradients: Gradients, lookup: Lookup, batch: Batch) -> Gradients:
         assert self.perturbation is not None

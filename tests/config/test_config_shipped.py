@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[2]
 def test_the_standard_logs_each_have_a_config() -> None:
     assert {
         "movielens", "movielens_genres_bag", "census_income", "frappe", "criteo_sample", "avazu_sample",
-        "flights", "planted", "template",
+        "flights", "planted", "template", "movielens_two_labels", "census_multitask",
     } <= {entry.name for entry in SHIPPED}  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def test_census_reads_neither_its_labels_nor_their_sources() -> None:
     assert [sum(slot.kind == kind for slot in config.data.slots) for kind in ("value", "categorical")] == [7, 32]
 
 
-@pytest.mark.parametrize("name", ["movielens", "movielens_genres_bag", "census_income", "frappe"])
+@pytest.mark.parametrize(
+    "name", ["movielens", "movielens_genres_bag", "census_income", "frappe", "census_multitask", "movielens_two_labels"]
+)
 def test_the_columns_of_the_real_logs_exist(name: str) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     data = load_config(catalogue.find_config(name)).config.data

@@ -130,7 +130,8 @@ def test_all_errors_at_once_each_with_its_line() -> None:
         'my.yaml:6: data.slots[1].bin: unknown key; did you mean "bins"?',
         'my.yaml:7: data.header: found "no", expected true or false; write false, without quotes',
         'my.yaml:9: model.width: found "sixteen", expected a whole number >= 1',
-        'my.yaml:10: model.name: found "deepfn", expected one of fm, deepfm, widedeep, dnn, pnn, dcn, dcnv2; '
+        'my.yaml:10: model.name: found "deepfn", expected one of fm, deepfm, widedeep, dnn, pnn, dcn, dcnv2, '
+        "single, shared_bottom, omoe, mmoe, snr, ple, esmm; "
         'did you mean "deepfm"?',
         "my.yaml:11: model.hidden: found 64, expected a list, each a whole number >= 1; write [64]",
         'my.yaml:12: model.dropout: found "20%", expected a number >= 0 and < 1; write 0.2, without quotes',

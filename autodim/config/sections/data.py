@@ -49,12 +49,22 @@ class SlotConfig(Section):
 
 
 class LabelConfig(Section):
-    """One binary label. In YAML a bare string is a column that holds 0 and 1."""
+    """One task's label. In YAML a bare string is a column that holds 0 and 1."""
 
     name: str = Field(description="name of the task")
     column: str | None = Field(None, description="column of the log; default: the label's name")
     above: float | None = Field(None, description="1 where the column is greater than this")
     equals: str | float | None = Field(None, description="1 where the column has this value")
+    kind: Literal["binary", "regression"] = Field(
+        "binary", description="binary: 0 or 1, cross-entropy; regression: the number itself, squared error"
+    )
+    role: Literal["main", "auxiliary"] = Field(
+        "main", description="auxiliary: helps the main tasks to learn; not scored, not predicted"
+    )
+    where: str | None = Field(None, description="sample space: only rows where this other label is 1")
+    outside: Literal["leave_out", "zero"] = Field(
+        "leave_out", description="where: other rows have no such label, or (zero) it is 0 there: the entire space"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -50,6 +50,9 @@ class TrainConfig(Section):
     epochs: Positive = 10
     evals_per_epoch: Positive = Field(2, description="evaluations on valid per epoch; CTR models overfit within one")
     patience: Positive = Field(4, description="evaluations without a better AUC before training stops")
+    select_by: Literal["first", "mean"] = Field(
+        "first", description="several main tasks: what the best evaluation is, the first one's AUC or their mean"
+    )
     plateau: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="factor on the learning rates after an evaluation without a better AUC (1: never)"
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodim.config import load_config
-from autodim.data.infer.guess import Guess, guess, part_values
+from autodim.data.infer.guess import Guess, guess_all, part_values
 from autodim.data.infer.known import MOVIELENS, known_log
 from autodim.data.infer.profile import Profile, missing_texts, profile
 from autodim.data.infer.sample import ROWS, Sample, read_sample
 from autodim.data.infer.sections import reason, top, training
 from autodim.data.infer.sniff import Format, sniff
-from autodim.data.infer.target import find_target, label_line
+from autodim.data.infer.target import distinct, find_target, label_line
 from autodim.data.infer.words import flow, scalar
 from autodim.errors import ConfigError
 
@@ -31,12 +32,13 @@ class Inferred:
     notes: list[str]
 
 
-def infer(path: str, label: str | None = None, target: str = "my.yaml", rows: int = ROWS) -> Inferred:
+def infer(path: str, label: str | Sequence[str] | None = None, target: str = "my.yaml", rows: int = ROWS) -> Inferred:
     """A config for a log.
 
     Args:
         path: CSV, TSV or Parquet; a file, a folder or a pattern, as the config will say it.
-        label: a column, `rating>3` or `action=buy`; logs known by name have theirs.
+        label: a column, `rating>3` or `action=buy`; several as a list, the first the main one; logs known by name have
+            theirs.
         target: what the config will be called, for the commands in it.
         rows: to look at.
 
@@ -46,20 +48,26 @@ def infer(path: str, label: str | None = None, target: str = "my.yaml", rows: in
 
     Cost: memory for the sample (64 MB of text at most) a few times over; about 4 s for 200,000 rows x 40 columns.
     """
-    form = sniff(path, label)
+    labels = [label] if isinstance(label, str) else list(label or ())
+    first = labels[0] if labels else None
+    form = sniff(path, first)
     sample = read_sample(form, rows)
     known = known_log(form, sample.table)
     if known == "movielens":
         form, sample = _named(form, sample)
     if known in ("criteo", "avazu"):
-        lines, rows_told = _known(known, form, sample, label), [("(all)", f"data.log: {known}", "the published format")]
+        lines, rows_told = (
+            _known(known, form, sample, labels),
+            [("(all)", f"data.log: {known}", "the published format")],
+        )
         notes = [f"recognised: the raw {known} log, whose label and slots autodim knows"]
     else:
-        lines, rows_told, notes = _guessed(form, sample, label, "rating" if known and label is None else label)
+        asked: list[str | None] = [*labels] or ["rating" if known else None]
+        lines, rows_told, notes = _guessed(form, sample, first, asked)
     if not form.parquet:
         notes.insert(0, form.why)
     lines = [*lines[:1], *_bad_rows(sample, notes), *lines[1:]]
-    text = "\n".join([*top(path, target, sample), *_data(path, lines), *training(sample)]) + "\n"
+    text = "\n".join([*top(path, target, sample), *_data(path, lines), *training(sample, max(len(labels), 1))]) + "\n"
     load_config(text, source=target)
     return Inferred(text, rows_told, notes)
 
@@ -89,10 +97,12 @@ def _bad_rows(sample: Sample, notes: list[str]) -> list[str]:
     return [reason(f"max_bad_rows: {limit}", f"{sample.rejected:,} bad rows in the sample: {sample.example}")]
 
 
-def _known(known: str, form: Format, sample: Sample, label: str | None) -> list[str]:
+def _known(known: str, form: Format, sample: Sample, labels: Sequence[str]) -> list[str]:
     name, also = ("label", "c1") if known == "criteo" else ("click", "click")
-    if label not in (None, name, also):
-        raise ConfigError(f"--label {label!r}: this is the raw {known} log, whose label is {name!r}; leave --label out")
+    if odd := [label for label in labels if label not in (name, also)]:
+        raise ConfigError(
+            f"--label {odd[0]!r}: this is the raw {known} log, whose label is {name!r}; leave --label out"
+        )
     lines = [
         reason(f"log: {known}", "its columns and values are those of the published log; brings label and slots"),
         _min_count(sample),
@@ -106,38 +116,46 @@ def _known(known: str, form: Format, sample: Sample, label: str | None) -> list[
 
 
 def _guessed(
-    form: Format, sample: Sample, asked: str | None, label: str | None
+    form: Format, sample: Sample, asked: str | None, labels: Sequence[str | None]
 ) -> tuple[list[str], list[tuple[str, str, str]], list[str]]:
     table = sample.table
     missing = ("", *missing_texts(table))
     profiles = [profile(name, table[name], missing) for name in form.names]
     try:
-        target = find_target(profiles, table, label, missing)
+        targets = distinct([find_target(profiles, table, label, missing) for label in labels])
     except ConfigError as error:
         if form.header:
             raise
         count = len(form.names)
         raise ConfigError(f"{error}\n({form.why}; so its {count} columns are called c1 .. c{count})") from None
-    guesses = guess(profiles, target)
+    guesses = guess_all(profiles, targets)
     if not any(g.role == "slot" for g in guesses):
         raise ConfigError(
             "no column is left that a model could learn from: "
             + "; ".join(f"{scalar(g.column)}: {g.why}" for g in guesses[:8])
         )
-    lines = [*_format(form), reason("labels:", target.why), f"  {label_line(target)}"]
+    if len(targets) == 1:
+        lines = [*_format(form), reason("labels:", targets[0].why), f"  {label_line(targets[0])}"]
+    else:
+        lines = [*_format(form), reason("labels:", "the first is the main one: it stops the training")]
+        lines += [reason(f"  {label_line(target)}", target.why) for target in targets]
     lines += ["slots:"]
     lines += [_slot_line(g) for g in guesses if g.role == "slot"]
     others = [g for g in guesses if g.role in ("out", "time")]
     if others:
         lines += ["  # left out:", *(_slot_line(g) for g in others)]
-    if target.drop:
-        gone = "unknown label" if target.drop[target.column] != "" else "missing label"
-        lines.append(reason(f"drop: {flow(_keyed(target.drop))}", f"rows with {gone}"))
+    # a row without one label of several still teaches the others
+    drop = {k: v for t in targets for k, v in t.drop.items() if v != "" or len(targets) == 1}
+    if drop:
+        gone = "unknown label" if "" not in drop.values() else "missing label"
+        lines.append(reason(f"drop: {flow(_keyed(drop))}", f"rows with {gone}"))
     texts = ", ".join(f'"{t}"' if t != "\\N" else "'\\N'" for t in missing)
     if len(missing) > 1:
         lines.append(reason(f"missing: [{texts}]", "these texts stand among numbers"))
     lines += [_min_count(sample), *_split(guesses, profiles, sample)]
-    told = [(target.column, "label", target.why)] + [(g.column, _becomes(g), g.why) for g in guesses]
+    told = [(target.column, "label", target.why) for target in targets] + [
+        (g.column, _becomes(g), g.why) for g in guesses
+    ]
     notes = [f"look at {scalar(g.column)}: {g.why}" for g in guesses if g.warn]
     if asked is None:
         notes.insert(

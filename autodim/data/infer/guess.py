@@ -38,6 +38,18 @@ class Guess:
     warn: bool = False
 
 
+def guess_all(profiles: Sequence[Profile], targets: Sequence[Target]) -> list[Guess]:
+    """One guess a column but the labels', in the log's order; a column that knows any of the labels is left out."""
+    columns = {target.column for target in targets}
+    rest = [fact for fact in profiles if fact.name not in columns]
+    found = guess(rest, targets[0])
+    for target in targets[1:]:
+        for i, other in enumerate(guess(rest, target)):
+            if other.role == "out" and found[i].role == "slot":
+                found[i] = other
+    return found
+
+
 def guess(profiles: Sequence[Profile], target: Target) -> list[Guess]:
     """One guess a column but the label's, in the log's order."""
     found = [_one(fact, target) for fact in profiles if fact.name != target.column]

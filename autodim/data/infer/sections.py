@@ -42,8 +42,8 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def training(sample: Sample) -> list[str]:
-    """The sections below `data`: a small log gets small batches and a narrow model."""
+def training(sample: Sample, tasks: int = 1) -> list[str]:
+    """The sections below `data`: a small log gets small batches and a narrow model; several labels share by MMoE."""
     rows = sample.rows
     batch = next(
         (b for limit, b in ((20_000, 256), (100_000, 512), (1_000_000, 1024), (50_000_000, 2048)) if rows < limit), 4096
@@ -57,9 +57,9 @@ def training(sample: Sample) -> list[str]:
     ]
     return [
         "model:",
-        "  name: deepfm",
+        "  name: deepfm" if tasks == 1 else reason("  name: mmoe", "several labels; see `autodim ls models`"),
         reason(f"  width: {width}", f"for every slot at first, {size}; the search cuts it down"),
-        f"  hidden: {hidden}",
+        f"  hidden: {hidden}" if tasks == 1 else "  sharing: {experts: 8, expert_hidden: [32], towers: [16]}",
         "",
         "pretrain:",
         *train,

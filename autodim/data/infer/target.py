@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +83,28 @@ def find_target(profiles: Sequence[Profile], table: pa.Table, wanted: str | None
     if np.isnan(values).any() and not drop:
         drop = {column: ""}
     return Target(column, entry, f"{why}; {share:.1%} ones of {len(known):,} sampled", values, drop)
+
+
+def distinct(targets: Sequence[Target]) -> list[Target]:
+    """Several labels, each under a name of its own: two of one column are told apart by what makes them 1.
+
+    Raises:
+        ConfigError: the same label twice.
+    """
+    found: list[Target] = []
+    for target in targets:
+        entry = dict(target.entry)
+        if any(target.entry == other.entry for other in targets[: len(found)]):
+            raise ConfigError(f"--label {target.column!r}: given twice with the same meaning; take one out")
+        if sum(target.column == other.column for other in targets) > 1:
+            how = f"above_{entry['above']:g}" if "above" in entry else str(entry.get("equals", "1"))
+            entry = {
+                "name": f"{target.column}_{how}",
+                "column": target.column,
+                **{k: entry[k] for k in entry if k != "name"},
+            }
+        found.append(replace(target, entry=entry))
+    return found
 
 
 def candidates(profiles: Sequence[Profile]) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ def mask_auc(question: Question) -> dict[str, float]:
             question.session,
             "mask_auc",
             settings.rows,
+            question.log.tasks,
         )
         return {s.name: base - value for s, value in zip(slots, found, strict=True)}
 

@@ -35,6 +35,7 @@ def mask_exact(question: Question) -> dict[str, Floats]:
             question.session,
             "mask_exact",
             settings.rows,
+            question.log.tasks,
         ).numpy()
         rise = (losses[1:] - losses[0]).reshape(len(positions), common)
         return {t: row.tolist() for t, row in zip(positions, rise, strict=True)}

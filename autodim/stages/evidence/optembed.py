@@ -11,7 +11,7 @@ from autodim.dimension.evolution import Plan, Weights, evolve
 from autodim.dimension.strategies.assemble import by_weights
 from autodim.embedding.layout import uniform_layout
 from autodim.embedding.tables import Tables
-from autodim.models import MODELS, build_model
+from autodim.models import build_model, model_class
 from autodim.stages.edits import Edit, edited_aucs, masked
 from autodim.stages.evidence.question import Question, kept
 from autodim.stages.pretrain import train_network
@@ -53,7 +53,8 @@ def optembed(question: Question) -> Weights:
             new = sorted({s for s in states if s not in seen})
             edits = [_edit(question, dict(zip(sorted(problem.limits), s, strict=True))) for s in new]
             title = f"optembed: {len(seen):,} candidates seen"
-            found = edited_aucs(network, columns, edits, question.session, title, config.prune.rows) if new else []
+            rows, tasks = config.prune.rows, question.log.tasks
+            found = edited_aucs(network, columns, edits, question.session, title, rows, tasks) if new else []
             seen.update(zip(new, found, strict=True))
             return [seen[s] for s in states]
 
@@ -72,7 +73,7 @@ def supernet(question: Question, key: dict[str, object], seed: int) -> PrefixNet
     config, log, session = question.run.config, question.log, question.session
     folder = question.run.stage("pretrain") / f"supernet-{artifact.digest({'format': 1, **key})[:16]}"
     tables = Tables(
-        uniform_layout(log.slots, log.tables, config.model.width), linear=MODELS[config.model.name].uses_linear
+        uniform_layout(log.slots, log.tables, config.model.width), linear=model_class(config.model.name).uses_linear
     )
     tables.initialise(config.model.init_std, generator(seed, "tables"))
     numeric = log.part("train").numeric.shape[1]

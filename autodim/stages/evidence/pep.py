@@ -10,9 +10,10 @@ import torch
 from autodim.dimension.scores import Floats
 from autodim.embedding.layout import uniform_layout
 from autodim.embedding.tables import Tables
-from autodim.models import MODELS, build_model
+from autodim.models import build_model, model_class
 from autodim.stages.evidence.question import Question, kept
 from autodim.stages.pretrain import train_network
+from autodim.training.history import best_words
 from autodim.training.seeds import derive, generator
 from autodim.training.soft_threshold import ThresholdNetwork, extra_columns
 
@@ -36,7 +37,7 @@ def pep(question: Question) -> dict[str, Floats]:
         trained = train_network(network, question.log, train, seed, _folder(desk), question.session)
         shares = {t: float((network.margins(t) > 0).double().mean()) for t in question.problem.limits}
         told = ", ".join(f"{t} {share:.0%}" for t, share in shares.items())
-        question.session.progress.line(f"pep: valid AUC {trained.best.valid_auc:.4f}; entries kept: {told}")
+        question.session.progress.line(f"pep: valid {best_words(trained.best)}; entries kept: {told}")
         return {t: quantiles(network.margins(t).cpu().numpy()).tolist() for t in question.problem.limits}
 
     key = {
@@ -59,7 +60,7 @@ def threshold_network(question: Question, seed: int) -> ThresholdNetwork:
     config, log = question.run.config, question.log
     settings, common = config.prune.pep, config.model.width
     layout = uniform_layout(log.slots, log.tables, common + extra_columns(settings.granularity, common))
-    tables = Tables(layout, linear=MODELS[config.model.name].uses_linear)
+    tables = Tables(layout, linear=model_class(config.model.name).uses_linear)
     tables.initialise(config.model.init_std, generator(seed, "tables"))
     with torch.no_grad():
         for group in tables.groups:

@@ -106,7 +106,7 @@ def search(question: Question) -> Weights:
         layout = widths_only(problem, budget, "search", chosen, ()).layout(log.slots, log.tables)
         network = build_log_network(config.model, layout, log, seed)
         best = train_network(network, log, train, seed, folder, session).best
-        return 1 - best.valid_logloss if math.isnan(best.valid_auc) else best.valid_auc
+        return 1 - best.valid_logloss if math.isnan(best.score) else best.score
 
     def work(desk: Path) -> dict[str, Any]:
         path = desk / "trials.json"
