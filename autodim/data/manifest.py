@@ -77,7 +77,8 @@ class TableRecord(_Record):
 
 
 class PartRecord(_Record):
-    """Rows of a part; per label how many have a value, their mean (the share of ones) and standard deviation."""
+    """Rows of a part; per label how many have a value, their mean (the share of ones) and, of a
+    regression, the standard deviation."""
 
     rows: int
     labelled: tuple[int, ...]

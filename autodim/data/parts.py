@@ -17,6 +17,8 @@ from autodim.data.reader import Progress
 from autodim.data.splits import PARTS, TRAIN
 from autodim.data.work import Pieces, Work
 
+CHUNK = 1 << 20  # rows of labels that are read back at once
+
 
 def write_parts(
     pieces: Pieces,
@@ -58,7 +60,8 @@ def write_parts(
     for t, label in enumerate(data.labels):
         labelled = int(train.labelled[t])
         if label.kind == "regression":
-            check_spread(label.name, train.spread()[t], labelled, train.rows)
+            found = train.spread()[t]
+            check_spread(label.name, None if found is None else found[1], labelled, train.rows)
         else:
             check_classes(label.name, train.sums[t], labelled, train.rows)
     return [writer.record() for writer in writers]
@@ -72,7 +75,7 @@ class _Part:
         self.rows = 0
         self.labelled = np.zeros(len(data.labels), np.int64)
         self.sums = np.zeros(len(data.labels))
-        self.squares = np.zeros(len(data.labels))  # of deviations from the mean so far
+        self.folder, self.kinds = folder, [label.kind for label in data.labels]
         bags = [slot for slot in data.slots if slot.kind in BAGS]
         bag_count = len(bags)
         names = ["ids", "numeric", "labels", *(["time"] if data.split.by == "time" else [])]
@@ -86,7 +89,8 @@ class _Part:
     def append(self, work: Work, ids: Ids, rows: np.ndarray) -> None:
         labels = work.labels[rows]
         self.rows += len(rows)
-        self._add(labels)
+        self.labelled += (~np.isnan(labels)).sum(0)
+        self.sums += np.nansum(labels, 0, dtype=np.float64)
         for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
             array.tofile(self._files[name])
         if "time" in self._files:
@@ -103,29 +107,43 @@ class _Part:
             ends.astype(np.int64).tofile(self._files[f"bag_{k}_offsets"])
             self._ends[k] = int(ends[-1]) if len(ends) else self._ends[k]
 
-    def _add(self, labels: np.ndarray) -> None:
-        """Adds counts, sums and squared deviations (Chan et al. 1979: a mean far from zero costs no digits)."""
-        count, total = (~np.isnan(labels)).sum(0), np.nansum(labels, 0, dtype=np.float64)
-        mean, before = total / np.maximum(count, 1), self.sums / np.maximum(self.labelled, 1)
-        both = np.maximum(self.labelled + count, 1)
-        self.squares += np.nansum((labels - mean) ** 2, 0, dtype=np.float64)
-        self.squares += (mean - before) ** 2 * self.labelled * count / both
-        self.labelled += count
-        self.sums += total
-
-    def spread(self) -> list[float | None]:
-        """Standard deviation of each label."""
-        return [float((q / n) ** 0.5) if n else None for q, n in zip(self.squares, self.labelled, strict=True)]
-
     def close(self) -> None:
         for stream in self._files.values():
             stream.close()
 
+    def spread(self) -> list[tuple[float, float] | None]:
+        """Mean and standard deviation of each regression, None for other labels and where there is no value.
+
+        Read back from the closed file in pieces of a fixed size, so that the digits do not depend on how the log came.
+        """
+        shape = (self.rows, len(self.kinds))
+        file = self.folder / "labels.bin"
+        return [
+            mean_and_std(np.memmap(file, np.float32, "r", shape=shape)[:, t]) if kind == "regression" and n else None
+            for t, (kind, n) in enumerate(zip(self.kinds, self.labelled, strict=True))
+        ]
+
     def record(self) -> PartRecord:
-        rates = [float(p / n) if n else None for p, n in zip(self.sums, self.labelled, strict=True)]
+        found = self.spread()
+        means = [float(p / n) if n else None for p, n in zip(self.sums, self.labelled, strict=True)]
         return PartRecord(
             rows=self.rows,
             labelled=tuple(int(n) for n in self.labelled),
-            positive_rate=tuple(rates),
-            spread=tuple(self.spread()),
+            positive_rate=tuple(mean if own is None else own[0] for mean, own in zip(means, found, strict=True)),
+            spread=tuple(None if own is None else own[1] for own in found),
         )
+
+
+def mean_and_std(values: np.ndarray) -> tuple[float, float]:
+    """Of N float32 but for NaN, in float64; a mean far from zero costs no digits (Chan et al. 1979)."""
+    count, mean, squares = 0, 0.0, 0.0
+    for start in range(0, len(values), CHUNK):
+        piece = values[start : start + CHUNK].astype(np.float64)
+        piece = piece[~np.isnan(piece)]
+        if not len(piece):
+            continue
+        own, both = float(piece.mean()), count + len(piece)
+        squares += float(((piece - own) ** 2).sum()) + (own - mean) ** 2 * count * len(piece) / both
+        mean += (own - mean) * len(piece) / both
+        count = both
+    return mean, (squares / max(count, 1)) ** 0.5

@@ -12,6 +12,7 @@ from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
 from autodim.data.infer import infer
 from autodim.data.labels import in_sample_space, label_values
+from autodim.data.parts import mean_and_std
 from autodim.errors import ConfigError, DataError
 
 NAN = np.nan
@@ -74,6 +75,13 @@ def test_a_log_keeps_the_mean_and_the_spread_of_a_regression(tmp_path):
     assert log.tasks[2].std == pytest.approx(np.nanstd(train[:, 2]), rel=1e-6)
     assert np.isnan(train[:, 2]).any() and not np.isnan(train[:, 1]).any()
     assert set(np.unique(train[train[:, 0] == 0, 1])) == {0.0}
+
+
+def test_mean_and_spread_keep_their_digits_far_from_zero():
+    values = (1e6 + np.random.default_rng(1).normal(size=3_000_000)).astype(np.float32)
+    values[::7] = NAN
+    wide = values.astype(np.float64)
+    assert mean_and_std(values) == pytest.approx((np.nanmean(wide), np.nanstd(wide)), rel=1e-10)
 
 
 def test_a_constant_regression_is_refused(tmp_path):
