@@ -18,8 +18,8 @@ from autodim.stages.model_folder import build_network
 from autodim.stages.score import task_terms
 from autodim.training.distill import mixed_labels
 from autodim.training.gates import gate_use
-from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.history import Point
+from autodim.training.interrupt import Interrupted, StopFlag
 from autodim.training.loop import Training, evaluate
 from autodim.training.losses import predictions, task_losses
 from autodim.training.metrics import evaluate_logits
