@@ -190,7 +190,7 @@ def write_uniform(
 def live_moments(full: Network, config: Config, log: EncodedLog, session: Session) -> dict[str, Moments]:
     """Spectral statistics of the live model's slot vectors (their biases left out) on the new log."""
     settings = config.prune
-    tensors = score(full, log.part(settings.on), session, settings.rows, settings.curvature)
+    tensors = score(full, log.part(settings.on), session, settings.rows, settings.curvature, tasks=log.tasks)
     return statistics_of(tensors, 0)[0].extra["spectral"]
 
 

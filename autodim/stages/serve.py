@@ -96,4 +96,3 @@ def auxiliary_only(network: Network, tasks: Sequence[Task]) -> set[str]:
     own = network.model.own_parameters() if isinstance(network.model, Model) else []
     theirs = {id(p) for found, task in zip(own, tasks, strict=False) if task.role == "auxiliary" for p in found}
     return {name for name, p in network.model.named_parameters() if id(p) in theirs}
-

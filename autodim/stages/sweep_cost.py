@@ -71,7 +71,7 @@ def time_pass_and_epoch(cost: Cost, network: Network, log: EncodedLog, config: C
     total = sum(len(log.part(name)) for name in ("train", "valid", "test"))
     cost.score_rows = min(len(valid), max(1, round(SHARE * total)))
     began = time.perf_counter()
-    score(network, valid, session, cost.score_rows, config.prune.curvature, log.tasks)
+    score(network, valid, session, cost.score_rows, config.prune.curvature, tasks=log.tasks)
     cost.score_seconds = time.perf_counter() - began
     fresh = build_log_network(config.model, uniform_layout(log.slots, log.tables, config.model.width), log, 0)
     fresh.to(session.device).train()
