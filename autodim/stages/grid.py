@@ -96,7 +96,8 @@ def run_grid(
 
     Returns:
         One row a cell and seed: the axes' names, `seed`, test `auc`, `logloss`, `calibration`, `valid_auc`, `steps`,
-        `best_step`, `seconds`, `micro` and `full` (events), `diverged` and `error`.
+        `best_step`, `seconds`, `micro` and `full` (events), `diverged` and `error`; `tasks` has all test metrics by
+        label, the others are of the first.
 
     A training has diverged when the watch saw a full divergence, when numbers were not finite, or when its last
     evaluation shows a model that is no better than guessing (`lost`).
@@ -143,7 +144,19 @@ def _measured(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         if known["inputs"] == inputs:
             return known["result"]
     result = dict.fromkeys(
-        ("auc", "logloss", "calibration", "valid_auc", "steps", "best_step", "seconds", "micro", "full", "error")
+        (
+            "auc",
+            "logloss",
+            "calibration",
+            "valid_auc",
+            "steps",
+            "best_step",
+            "seconds",
+            "micro",
+            "full",
+            "error",
+            "tasks",
+        )
     )
     try:
         pretrain(run, log, session)
@@ -152,10 +165,12 @@ def _measured(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     else:
         stage, done = run.stage("pretrain"), run.done("pretrain")
         network, about = load_network(stage / "model", session.device)
-        test = evaluate(network, log.part("test"), session.device, log.tasks)[0].to_json()
+        tests = [m.to_json() for m in evaluate(network, log.part("test"), session.device, log.tasks)]
+        test = tests[0]
         events = artifact.read_json(stage / "events.json") if (stage / "events.json").is_file() else []
         kinds = [e["kind"] for e in events]
         result |= {k: test[k] for k in ("auc", "logloss", "calibration")}
+        result["tasks"] = dict(zip(log.labels, tests, strict=True))
         result |= {"valid_auc": about["best"]["valid_auc"], "best_step": about["best"]["step"]}
         result |= {"steps": about["steps"], "seconds": done.seconds if done else None}
         result |= {"micro": kinds.count("micro"), "full": kinds.count("full")}
@@ -194,25 +209,48 @@ def summary(rows: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[dict
             values = [r[name] for r in group if r[name] is not None]
             line[name] = statistics.fmean(values) if values else None
             line[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        for task in _others(group):
+            values = [_quality(r["tasks"][task]) for r in group if r["tasks"]]
+            line[task] = statistics.fmean(values)
+            line[f"{task}_sd"] = statistics.stdev(values) if len(values) > 1 else None
         seconds = [r["seconds"] for r in group if r["seconds"] is not None]
         line["seconds"] = statistics.fmean(seconds) if seconds else None
+        line["others"] = _others(group)
         found.append({**line, "diverged": sum(bool(r["diverged"]) for r in group), "tried": len(group)})
     return found
+
+
+def _others(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The labels behind the first."""
+    return list(next((r["tasks"] for r in rows if r.get("tasks")), {}))[1:]
+
+
+def _quality(metrics: Mapping[str, Any]) -> float:
+    """What a task is judged by: AUC, or the root mean square error of a regression; NaN where it has none."""
+    value = metrics.get("rmse") if metrics["auc"] is None else metrics["auc"]
+    return math.nan if value is None else float(value)
 
 
 def summary_table(lines: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Head and cells of a summary, for a terminal or markdown."""
 
     def spread(line: Mapping[str, Any], name: str) -> str:
-        if line[name] is None:
+        if line.get(name) is None:
             return "–"
         return f"{line[name]:.4f}" + (f" ± {line[f'{name}_sd']:.4f}" if line[f"{name}_sd"] is not None else "")
 
-    head = [*axes, "test AUC", "logloss", "seconds", "diverged"]
+    others = list(dict.fromkeys(task for line in lines for task in line["others"]))
+    head = [*axes, "test AUC", *(f"test {task}" for task in others), "logloss", "seconds", "diverged"]
     body = []
     for line in lines:
         seconds = "–" if line["seconds"] is None else f"{line['seconds']:.0f}"
-        figures = [spread(line, "auc"), spread(line, "logloss"), seconds, f"{line['diverged']} / {line['tried']}"]
+        figures = [
+            spread(line, "auc"),
+            *(spread(line, task) for task in others),
+            spread(line, "logloss"),
+            seconds,
+            f"{line['diverged']} / {line['tried']}",
+        ]
         body.append([*(str(line[a]) for a in axes), *figures])
     return head, body
 

@@ -10,7 +10,7 @@ from autodim import artifact
 from autodim.config import catalogue, load_config
 from autodim.config.recipes import read_recipes
 from autodim.errors import ConfigError
-from autodim.stages.grid import Cell, configs, lost, product, run_grid, summary
+from autodim.stages.grid import Cell, configs, lost, product, run_grid, summary, summary_table
 from autodim.stages.stress import stress_cells, stress_table, write_stress
 from autodim.training.progress import Progress
 
@@ -128,3 +128,14 @@ def test_stress_multiplies_rates_and_sizes_and_counts(tiny_log, tmp_path):
     ]
     text = Path(write_stress(tmp_path, rows, {"model": "dnn"})).read_text()
     assert "| clippy | 1 | 0 / 1 | 0 / 1 | 0.7400 (x 8) |" in text
+
+
+def test_a_summary_has_a_column_for_each_task():
+    one = {"auc": 0.9, "logloss": 0.3, "seconds": 2.0, "diverged": False}
+    figures = [({"a": {"auc": 0.9}, "b": {"auc": 0.7}}), ({"a": {"auc": 0.9}, "b": {"auc": None, "rmse": 0.5}}), None]
+    rows = [{"model": "m", "seed": k, **one, "tasks": tasks} for k, tasks in enumerate(figures)]
+    rows.append({"model": "lost", "seed": 0, **one, "auc": None, "tasks": None})
+    lines = summary(rows, ["model"])
+    head, body = summary_table(lines, ["model"])
+    assert head == ["model", "test AUC", "test b", "logloss", "seconds", "diverged"]
+    assert body[0][2] == "0.6000 ± 0.1414" and body[1][1:3] == ["–", "–"]
