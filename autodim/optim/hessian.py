@@ -9,13 +9,14 @@ Letters: n rows of the slot's table, w its width, B examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from autodim.data.batch import Batch
+from autodim.data.tasks import Task
 from autodim.embedding.group import Group
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
@@ -36,13 +37,16 @@ class Curvature:
     gradient_norm: Tensor
 
 
-def row_blocks(network: Network, batches: Iterable[Batch], slot: str, missing: bool = False) -> tuple[Tensor, ...]:
+def row_blocks(
+    network: Network, batches: Iterable[Batch], slot: str, missing: bool = False, tasks: Sequence[Task] = ()
+) -> tuple[Tensor, ...]:
     """Exact diagonal blocks of the Hessian of the mean loss (summed over tasks) by a slot's rows.
 
     Args:
         network: any widths; read in evaluation mode (no dropout, batch norm by its running statistics).
         slot: a one-hot slot that shares its table with no other.
         missing: labels may be NaN.
+        tasks: what the labels ask for; empty: all are binary.
 
     Returns:
         blocks n x w x w and gradients n x w in float64, and counts n int64.
@@ -66,7 +70,7 @@ def row_blocks(network: Network, batches: Iterable[Batch], slot: str, missing: b
     for batch in batches:
         lookup = network.tables.lookup(batch, learn=True)
         leaf = lookup.leaves[number]
-        loss = task_losses(network.logits(lookup, batch), batch.labels, missing).sum() * len(batch)
+        loss = task_losses(network.logits(lookup, batch), batch.labels, missing, tasks).sum() * len(batch)
         (first,) = torch.autograd.grad(loss, leaf, create_graph=True)
         ids = batch.ids[:, column].long()
         counts += torch.bincount(ids, minlength=rows)
@@ -81,9 +85,11 @@ def row_blocks(network: Network, batches: Iterable[Batch], slot: str, missing: b
     return blocks / total, gradients / total, counts
 
 
-def slot_curvature(network: Network, batches: Iterable[Batch], slot: str, missing: bool = False) -> Curvature:
+def slot_curvature(
+    network: Network, batches: Iterable[Batch], slot: str, missing: bool = False, tasks: Sequence[Task] = ()
+) -> Curvature:
     """Top eigenvalue, gradient norm and frequency of every id of a slot; see `row_blocks`."""
-    blocks, gradients, counts = row_blocks(network, batches, slot, missing)
+    blocks, gradients, counts = row_blocks(network, batches, slot, missing, tasks)
     # symmetric up to rounding; eigvalsh reads one triangle, so the other is averaged in
     top = torch.linalg.eigvalsh((blocks + blocks.mT) / 2)[:, -1]
     return Curvature(counts, top, gradients.norm(dim=1))

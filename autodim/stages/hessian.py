@@ -151,7 +151,8 @@ def hessian(models: Sequence[Trained], found: Plan, part: str, session: Session)
             width = _width(model.network.tables.layout, slot)
             session.progress.start(f"hessian: {model.name} {slot}", found.rows * (width + 1))
             batches = _batches(columns, found.rows, session, width + 1)
-            entries.append(_entry(model.name, slot, slot_curvature(model.network, batches, slot, missing)))
+            curvature = slot_curvature(model.network, batches, slot, missing, model.log.tasks)
+            entries.append(_entry(model.name, slot, curvature))
     return entries
 
 

@@ -105,11 +105,11 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
         model = config.model.model_copy(update={"width": wish.width})
         start = widened_network(run, network, allocation, log, statistics, means, seed)
         anchor(start, tables, config.model.init_std, wish, log, config.model.width, seed)
-        measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device)]}
+        measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]}
         teacher = (network, config.retrain.distill) if config.retrain.distill else None
         trained = train_network(start, log, config.retrain, seed, folder, session, teacher)
         finish(folder, start, model, log, trained)
-        measured["model"] = [m.to_json() for m in evaluate(start, log.part("test"), session.device)]
+        measured["model"] = [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
         results = {
             "widths": allocation.widths,
