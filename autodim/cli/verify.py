@@ -9,21 +9,12 @@ from autodim.errors import RunError
 
 
 def verify(run: RunArgument) -> None:
-    """Check every sealed folder of a run against its sha256 sums; exit 5 and name what is damaged."""
-    from autodim import artifact
+    """Check all that a run's stages wrote against its sha256 sums; exit 5 and name what is damaged."""
+    from autodim.stages.verify import damages
 
     if not run.is_dir():
         raise RunError(f"{run}: not found; expected a run folder")
-    bad = []
-    folders = {m.parent for m in run.rglob(artifact.MANIFEST)}
-    for record in run.rglob("done.json"):
-        # a sealed folder that is gone altogether has no manifest that could tell
-        folders |= {record.parent / sealed for sealed in artifact.read_json(record).get("sealed", ())}
-    for folder in sorted(folders):
-        try:
-            artifact.verify(folder)
-        except RunError as error:
-            bad.append(str(error))
+    checked, bad = damages(run)
     if bad:
         raise RunError("\n".join(bad))
-    typer.echo(f"{run}: {len(folders)} sealed folders, all as written")
+    typer.echo(f"{run}: {checked} sealed folders, all as written")

@@ -24,7 +24,7 @@ def read_allocation(folder: Path) -> Allocation:
     for stage in ("retrain", "prune"):
         path = run.stage(stage) / "widths.yaml"
         if run.done(stage) is not None and path.is_file():
-            return Allocation.from_yaml(path.read_text())
+            return Allocation.from_yaml((run.need(stage) / path.name).read_text(encoding="utf-8"))
     raise RunError(f"{folder}: no widths yet; run `autodim search` or `autodim prune` with its config first")
 
 
@@ -42,7 +42,7 @@ def write_weights(folder: Path, out: Path, precision: Precision | None = None) -
     Left out is what belongs to auxiliary tasks alone (`Model.own_parameters`).
     """
     run = open_run(folder)
-    stage = run.stage("retrain") if run.done("retrain") else run.need("prune")
+    stage = run.need("retrain" if run.done("retrain") else "prune")
     network, about = load_network(stage / "model")
     layout = network.tables.layout
     tensors: dict[str, Tensor] = {}

@@ -100,10 +100,12 @@ def encode_with_progress(
 
 
 def open_log(run: Run) -> EncodedLog:
-    """The run's encoded log. Its content is checked where a stage is found up to date, and not again here: that reads
-    the whole log.
+    """The run's encoded log. Rows are checked where a stage is found up to date, and not again here: that reads the
+    whole log.
 
     Raises:
-        RunError: missing, or its own manifest is damaged.
+        RunError: missing, or its manifest or a vocabulary is damaged.
     """
-    return EncodedLog.open(run.need("prepare") / "log")
+    folder = run.need("prepare") / "log"
+    artifact.verify(folder, only=lambda name: "/" not in name)
+    return EncodedLog.open(folder)

@@ -28,13 +28,15 @@ def write_report(run: Run, baselines: tuple[ResultRow, ...] = (), path: Path | N
     """Draw RUN/report.html (or another file); needs a finished `evaluate`. One offline file, replaced atomically."""
     path = path or run.folder / "report.html"
     artifact.write_text(path, render(report_data(run, baselines)))
+    if path.parent == run.folder:
+        run.reseal(path.name)
     return path
 
 
 def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
     """Everything that a report shows, from the stages' artefacts."""
     results = artifact.read_json(run.need("evaluate") / "results.json")
-    allocation = Allocation.from_yaml((run.stage("retrain") / "widths.yaml").read_text())
+    allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
     config = run.config
     return ReportData(
         title=run.folder.name,

@@ -16,28 +16,33 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.errors import RunError
+from autodim.stages.records import check_files, is_loose, loose_files, read_record, write_record
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
 FOLDERS = {"prepare": "data", **{name: name for name in (*STAGES[1:], "widen")}}
+
+VIEWS = ("config.yaml", "environment.json", "widths.yaml", "metrics.jsonl", "report.html", "baselines.json")
 
 
 @dataclass(frozen=True)
 class Done:
     """The record of a finished stage: the hash of its inputs, the seconds that it took over all its sessions, the hash
-    of what it left, and the sealed folders that must be there."""
+    of what it left, the sealed folders that must be there, and the sums of the files beside them."""
 
     inputs: str
     seconds: float
     result: str
     sealed: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Run:
@@ -74,20 +79,24 @@ class Run:
         path = self.stage(name) / "done.json"
         if not path.is_file():
             return None
-        found = artifact.read_json(path)
-        return Done(found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())))
+        found = read_record(path, {"inputs": str, "seconds": (int, float), "result": str})
+        return Done(
+            found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())), found.get("files", {})
+        )
 
     def need(self, name: str) -> Path:
         """The folder of a finished stage.
 
         Raises:
-            RunError: it was not run; names the command.
+            RunError: it was not run (names the command), or a file directly in it is not what was written.
         """
-        if self.done(name) is None:
+        done = self.done(name)
+        if done is None:
             raise RunError(
                 f"{self.stage(name)}: the stage {name!r} is not finished; run `autodim {name}` (or `autodim search`) "
                 "with the same config first"
             )
+        check_files(self.stage(name), done.files)
         return self.stage(name)
 
     def up_to_date(self, name: str, inputs: str) -> bool:
@@ -101,31 +110,38 @@ class Run:
             self._move_aside(name)
             return False
         started = self.stage(name) / "started.json"
-        if started.is_file() and artifact.read_json(started)["inputs"] != inputs:
+        if started.is_file() and self._started(name)["inputs"] != inputs:
             self._move_aside(name)
         return False
+
+    def _started(self, name: str) -> dict[str, Any]:
+        return read_record(self.stage(name) / "started.json", {"inputs": str, "seconds": (int, float)})
 
     @contextmanager
     def working(self, name: str, inputs: str) -> Iterator[Path]:
         """Work on a stage: the record of what it is made from first, the record that it is finished last."""
         folder = self.stage(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            artifact.make_directory(folder)
+        except OSError as error:
+            raise artifact.disk_error(folder, 0, error) from error
         started = folder / "started.json"
         before = 0.0
         if started.is_file():
-            before = artifact.read_json(started)["seconds"]
-        artifact.write_json(started, {"inputs": inputs, "seconds": before})
+            before = self._started(name)["seconds"]
+        write_record(started, {"inputs": inputs, "seconds": before})
         began = time.monotonic()
         try:
             yield folder
         except BaseException:
             if folder.is_dir():
-                artifact.write_json(started, {"inputs": inputs, "seconds": before + time.monotonic() - began})
+                with suppress(RunError):  # a disk that refuses was told already
+                    write_record(started, {"inputs": inputs, "seconds": before + time.monotonic() - began})
             raise
         seconds = before + time.monotonic() - began
         sealed = sorted(m.parent.relative_to(folder).as_posix() for m in folder.rglob(artifact.MANIFEST))
         record = {"inputs": inputs, "seconds": seconds, "result": result_of(folder), "sealed": sealed}
-        artifact.write_json(folder / "done.json", record)
+        write_record(folder / "done.json", {**record, "files": loose_files(folder)})
 
     def write_metrics(self) -> None:
         """Gather the stages' evaluations in RUN/metrics.jsonl (no times: the same run writes the same bytes)."""
@@ -143,14 +159,30 @@ class Run:
                 lines.append(json.dumps({"stage": "evaluate", **row}, sort_keys=True))
         artifact.write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
 
+    def unseal(self) -> None:
+        """Take back what `seal` says: what lies beside the stages is about to change."""
+        (self.folder / artifact.MANIFEST).unlink(missing_ok=True)
+
+    def seal(self) -> None:
+        """Keep the sums of what lies beside the stages, for `autodim verify`."""
+        artifact.seal_files(self.folder, VIEWS)
+
+    def reseal(self, *names: str) -> None:
+        """Keep the sums of single files that were written anew after `seal`."""
+        if (self.folder / artifact.MANIFEST).is_file():
+            artifact.seal_files(self.folder, names)
+
     def damage(self, name: str) -> str | None:
         """What is wrong with a finished stage's sealed folders; None where all are as written."""
         done = self.done(name)
-        for sealed in done.sealed if done is not None else ():
-            try:
+        if done is None:
+            return None
+        try:
+            for sealed in done.sealed:
                 artifact.verify(self.stage(name) / sealed)
-            except RunError as error:
-                return str(error).split(";", maxsplit=1)[0]
+            check_files(self.stage(name), done.files)
+        except RunError as error:
+            return str(error).split(";", maxsplit=1)[0]
         return None
 
     def _move_aside(self, name: str) -> None:
@@ -158,11 +190,16 @@ class Run:
         if name in self.shared:
             raise RunError(f"{source}: made with other settings; a comparison never replaces it; choose another folder")
         target = self.folder / "previous"
-        target.mkdir(parents=True, exist_ok=True)
         number = 1
         while (target / f"{source.name}-{number}").exists():
             number += 1
-        os.rename(source, target / f"{source.name}-{number}")
+        try:
+            artifact.make_directory(target)
+            os.rename(source, target / f"{source.name}-{number}")
+            artifact.sync_directory(target)
+            artifact.sync_directory(source.parent)
+        except OSError as error:
+            raise artifact.disk_error(target, 0, error) from error
         self.say(f"{name}: what was there is kept in {target / f'{source.name}-{number}'}")
 
 
@@ -171,8 +208,6 @@ def result_of(folder: Path) -> str:
     parts = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
-        if path.name == artifact.MANIFEST or (
-            path.is_file() and path.parent == folder and path.name not in ("started.json", "done.json")
-        ):
+        if path.name == artifact.MANIFEST or (path.parent == folder and is_loose(path)):
             parts[relative] = artifact.sha256(path)
     return artifact.digest(parts)

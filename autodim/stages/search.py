@@ -52,6 +52,7 @@ def search(
     run = Run(folder, config, say=progress.line)
     with artifact.Lock(folder), StopFlag() as stop:
         session = Session(device, progress, stop)
+        run.unseal()
         write_config(run)
         log = prepare(run, session, frame)
         if "prune" in stages:
@@ -69,6 +70,7 @@ def search(
             evaluate(run, log, session)
         if report and "evaluate" in stages:
             write_report(run)
+        run.seal()
     return run
 
 

@@ -115,6 +115,7 @@ def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[
             artifact.write_json(place.run / "baselines.json", [asdict(b) for b in mine])
             run = Run(place.run, config)
             if run.done("evaluate") is not None:
+                run.reseal("baselines.json")
                 written.append(write_report(run))
     return written
 

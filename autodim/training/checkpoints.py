@@ -27,7 +27,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        artifact.make_directory(folder)
 
     def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Save the state of a step; `state["best_step"]` names the best checkpoint that it refers to."""

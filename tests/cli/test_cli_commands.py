@@ -288,7 +288,7 @@ def test_verify_names_what_is_damaged(autodim, config, tmp_path):
     folder = tmp_path / "run"
     assert autodim("prepare", config, f"run={folder}", "--quiet").code == 0
     said = autodim("verify", folder)
-    assert said == (0, f"{folder}: 1 sealed folders, all as written\n", "")
+    assert said == (0, f"{folder}: 2 sealed folders, all as written\n", "")
     with open(folder / "data" / "log" / "counts.bin", "r+b") as file:
         file.write(b"\xff")
     said = autodim("verify", folder)

@@ -1,0 +1,63 @@
+"""Small records of a run's folder that notice their own damage, and the files that a stage leaves beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autodim import artifact
+from autodim.errors import RunError
+
+RECORDS = ("started.json", "done.json")
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """A small JSON object with its own sum."""
+    artifact.write_json(path, {**record, "sum": artifact.digest(record)})
+
+
+def read_record(path: Path, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """What `write_record` wrote; records of the first version have no sum.
+
+    Args:
+        kinds: keys that must be there, and their types.
+
+    Raises:
+        RunError: damaged, with the path.
+    """
+    found = artifact.read_json(path)
+    whole = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+    if whole and "sum" in found:
+        whole = found.pop("sum") == artifact.digest(found)
+    elif whole:
+        whole = set(found) <= set(kinds) | {"sealed"}  # a sum that was there once may have lost its name
+    if not whole:
+        raise RunError(f"{path}: damaged; delete {path.parent} and run again")
+    return found
+
+
+def loose_files(folder: Path) -> dict[str, str]:
+    """The sums of the files directly in a stage's folder, its own records left out."""
+    return {path.name: artifact.sha256(path) for path in sorted(folder.iterdir()) if is_loose(path)}
+
+
+def is_loose(path: Path) -> bool:
+    """A file of a stage that lies in no sealed folder and is no record or unfinished write."""
+    return path.is_file() and path.name not in RECORDS and not path.name.startswith(".tmp-")
+
+
+def check_files(folder: Path, sums: Mapping[str, str]) -> None:
+    """Compare the files directly in a stage's folder with their sums.
+
+    Raises:
+        RunError: names the file that is missing or changed.
+    """
+    for name, total in sums.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise RunError(f"{path}: missing; delete {folder} and run again")
+        if artifact.sha256(path) != total:
+            raise RunError(
+                f"{path}: its content is not what was written (sha256 differs); delete {folder} and run again"
+            )
