@@ -20,6 +20,7 @@ from autodim.errors import RunError
 from autodim.files import (
     digest,
     disk_error,
+    disk_errors,
     make_directory,
     read_json,
     refuse_special,
@@ -36,12 +37,14 @@ __all__ = [
     "Lock",
     "digest",
     "disk_error",
+    "disk_errors",
     "fingerprint",
     "fresh_directory",
     "is_valid",
     "make_directory",
     "read_json",
     "refuse_special",
+    "remove",
     "seal_files",
     "sha256",
     "sync_directory",
@@ -80,7 +83,7 @@ def fresh_directory(target: Path) -> Iterator[Path]:
             old = target.with_name(f".tmp-old-{os.getpid()}-{target.name}")
             os.rename(target, old)
             os.rename(temporary, target)
-            shutil.rmtree(old)
+            remove(old)
         else:
             os.rename(temporary, target)
         sync_directory(target.parent)
@@ -91,6 +94,23 @@ def fresh_directory(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory that nobody needs any more: gone from its name at once, or not touched.
+
+    What cannot be removed stays as a `.tmp-` folder, which is no error.
+    """
+    temporary = path
+    if not path.name.startswith(".tmp-"):
+        temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+        with contextlib.suppress(OSError):
+            os.rename(path, temporary)
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def verify(folder: Path, contents: bool = True, only: Callable[[str], bool] = lambda name: True) -> None:
@@ -191,8 +211,8 @@ def _remove_leftovers(target: Path) -> None:
     # A kill between the two renames of a replacement leaves the old content aside: put it back rather than lose it.
     for old in target.parent.glob(f".tmp-old-*-{glob.escape(target.name)}"):
         if target.exists():
-            shutil.rmtree(old)
+            remove(old)
         else:
             os.rename(old, target)
     for leftover in target.parent.glob(f".tmp-[0-9]*-{glob.escape(target.name)}"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        remove(leftover)

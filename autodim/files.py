@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,23 @@ def refuse_special(path: Path) -> None:
     """
     if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
         raise RunError(f"{path}: is a link or a device, not a regular file or folder; choose another output path")
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Whatever a disk refuses within becomes one message; other errors of the system are bugs and stay as they are.
+
+    Raises:
+        RunError: names the file, or the folder where the system named none.
+    """
+    refused = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, None)
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in refused:
+            raise
+        path = Path(error.filename) if isinstance(error.filename, str) else folder
+        raise disk_error(path, path.stat().st_size if path.is_file() else 0, error) from error
 
 
 def disk_error(path: Path, size: int, error: OSError) -> RunError:

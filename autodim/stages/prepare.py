@@ -11,7 +11,7 @@ from autodim.config.schema import DataConfig
 from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
 from autodim.data.manifest import source_hash
-from autodim.errors import DataError
+from autodim.errors import DataError, RunError
 from autodim.stages.holdout import held_out
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -97,6 +97,27 @@ def encode_with_progress(
         session.progress.update(done)
 
     encode(data, folder, Path.cwd(), progress=tell, source=frame)
+    check_written(folder)
+
+
+def check_written(folder: Path) -> None:
+    """Compare the sizes of all files with what they must be: numpy does not notice that a full disk took less.
+
+    Raises:
+        RunError: a file is shorter than what was written to it.
+    """
+    log = EncodedLog.open(folder)
+    try:
+        for part in PARTS:
+            log.part(part)
+        for table in log.tables:
+            log.counts(table.name)
+    except RunError as error:
+        text = str(error).removesuffix("; run prepare again")
+        raise RunError(
+            f"{text}: the log could not be written whole; free some space and run the same command again "
+            f"({sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()):,} bytes were)"
+        ) from error
 
 
 def open_log(run: Run) -> EncodedLog:

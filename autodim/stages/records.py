@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +61,10 @@ def check_files(folder: Path, sums: Mapping[str, str]) -> None:
             raise RunError(
                 f"{path}: its content is not what was written (sha256 differs); delete {folder} and run again"
             )
+
+
+def whole(folder: Path, name: str) -> Iterator[Path]:
+    """Files of a name (or a pattern) below a folder, in order, those of unfinished writes and removals left out."""
+    for path in sorted(folder.rglob(name)):
+        if not any(part.startswith(".tmp-") for part in path.relative_to(folder).parts):
+            yield path

@@ -25,7 +25,7 @@ from typing import Any
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.errors import RunError
-from autodim.stages.records import check_files, is_loose, loose_files, read_record, write_record
+from autodim.stages.records import check_files, is_loose, loose_files, read_record, whole, write_record
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
 FOLDERS = {"prepare": "data", **{name: name for name in (*STAGES[1:], "widen")}}
@@ -139,7 +139,11 @@ class Run:
                     write_record(started, {"inputs": inputs, "seconds": before + time.monotonic() - began})
             raise
         seconds = before + time.monotonic() - began
-        sealed = sorted(m.parent.relative_to(folder).as_posix() for m in folder.rglob(artifact.MANIFEST))
+        sealed = sorted(
+            m.parent.relative_to(folder).as_posix()
+            for m in whole(folder, artifact.MANIFEST)
+            if "checkpoints" not in m.parts
+        )
         record = {"inputs": inputs, "seconds": seconds, "result": result_of(folder), "sealed": sealed}
         write_record(folder / "done.json", {**record, "files": loose_files(folder)})
 
@@ -158,6 +162,22 @@ class Run:
             for row in artifact.read_json(path)["models"]:
                 lines.append(json.dumps({"stage": "evaluate", **row}, sort_keys=True))
         artifact.write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+
+    def tidy(self) -> None:
+        """Remove what killed writers left; only for the owner of the folder."""
+        for depth in ("", "*/", "*/checkpoints/"):
+            for path in self.folder.glob(f"{depth}.tmp-[0-9]*"):
+                artifact.remove(path)
+
+    def write_views(self) -> None:
+        """The copies for people, from the stages that are finished: an interruption may have come between the two."""
+        for name in ("retrain", "prune"):
+            path = self.stage(name) / "widths.yaml"
+            if path.is_file() and self.done(name) is not None:
+                artifact.write_bytes(self.folder / "widths.yaml", path.read_bytes())
+                break
+        if any(self.done(name) is not None for name in ("pretrain", "retrain", "evaluate")):
+            self.write_metrics()
 
     def unseal(self) -> None:
         """Take back what `seal` says: what lies beside the stages is about to change."""
@@ -206,8 +226,10 @@ class Run:
 def result_of(folder: Path) -> str:
     """One hash over all sealed directories and files that a stage leaves."""
     parts = {}
-    for path in sorted(folder.rglob("*")):
+    for path in whole(folder, "*"):
         relative = path.relative_to(folder).as_posix()
+        if relative.startswith("checkpoints/"):  # no result, and a disk may have refused to remove them
+            continue
         if path.name == artifact.MANIFEST or (path.parent == folder and is_loose(path)):
             parts[relative] = artifact.sha256(path)
     return artifact.digest(parts)

@@ -50,8 +50,9 @@ def search(
     folder = Path(config.run)
     device = set_up(config.device, config.threads)
     run = Run(folder, config, say=progress.line)
-    with artifact.Lock(folder), StopFlag() as stop:
+    with artifact.disk_errors(folder), artifact.Lock(folder), StopFlag() as stop:
         session = Session(device, progress, stop)
+        run.tidy()
         run.unseal()
         write_config(run)
         log = prepare(run, session, frame)
@@ -70,6 +71,7 @@ def search(
             evaluate(run, log, session)
         if report and "evaluate" in stages:
             write_report(run)
+        run.write_views()
         run.seal()
     return run
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from autodim import artifact
 from autodim.errors import RunError
-from autodim.stages.records import check_files, read_record
+from autodim.stages.records import check_files, read_record, whole
 
 
 def damages(run: Path) -> tuple[int, list[str]]:
@@ -36,10 +35,3 @@ def damages(run: Path) -> tuple[int, list[str]]:
         except RunError as error:
             bad.append(str(error))
     return len(folders), bad
-
-
-def whole(run: Path, name: str) -> Iterator[Path]:
-    """Files of a name below a folder, those of unfinished writes left out."""
-    for path in sorted(run.rglob(name)):
-        if not any(part.startswith(".tmp-") for part in path.relative_to(run).parts):
-            yield path

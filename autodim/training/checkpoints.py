@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +73,11 @@ class Checkpoints:
         """Remove the checkpoints of later steps: a training goes on from `step` in another way."""
         for number, folder in self._steps():
             if number > step:
-                shutil.rmtree(folder)
+                artifact.remove(folder)
 
     def clear(self) -> None:
         """Remove the checkpoints of a finished stage."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        artifact.remove(self.folder)
 
     def _steps(self) -> list[tuple[int, Path]]:
         found = []
@@ -97,11 +96,11 @@ class Checkpoints:
         kept = {folder for _, folder in steps[-KEEP:]}
         kept |= {folder for _, folder in [x for x in steps if states[x[1]].get("good", True)][-1:]}
         for folder in states.keys() - kept:
-            shutil.rmtree(folder)
+            artifact.remove(folder)
         referred = {states[folder].get("best_step") for folder in kept}
         for path in self.folder.glob("best-*"):
             if int(path.name.removeprefix("best-")) not in referred:
-                shutil.rmtree(path)
+                artifact.remove(path)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
