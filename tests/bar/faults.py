@@ -80,6 +80,12 @@ def watched(disk: Disk) -> Iterator[Disk]:
     def first(path: Any, *_: Any) -> Any:
         return path
 
+    def second(_: Any, path: Any, *__: Any) -> Any:
+        return path
+
+    def missing(path: Any, *_: Any) -> Any:
+        return "" if os.path.isdir(path) else path  # making what is there is no operation
+
     def relative_unlink(path: Any, *args: Any, dir_fd: int | None = None) -> Any:
         disk.check("unlink", path if dir_fd is None else f"{_path(dir_fd)}/{os.fspath(path)}")
         return real_unlink(path, *args, dir_fd=dir_fd)
@@ -99,13 +105,11 @@ def watched(disk: Disk) -> Iterator[Disk]:
         patch.object(os, "fsync", counted("fsync", os.fsync, _path)),
         patch.object(os, "rename", counted("rename", os.rename, first)),
         patch.object(os, "replace", counted("replace", os.replace, first)),
-        patch.object(os, "mkdir", counted("mkdir", os.mkdir, first)),
+        patch.object(os, "mkdir", counted("mkdir", os.mkdir, missing)),
         patch.object(os, "unlink", relative_unlink),
         patch.object(os, "rmdir", relative_rmdir),
-        patch.object(
-            checkpoints, "save_file", counted("tensors", checkpoints.save_file, lambda tensors, path, _: path)
-        ),
-        patch.object(pq, "write_table", counted("parquet", pq.write_table, lambda table, path: path)),
+        patch.object(checkpoints, "save_file", counted("tensors", checkpoints.save_file, second)),
+        patch.object(pq, "write_table", counted("parquet", pq.write_table, second)),
     ):
         yield disk
 
