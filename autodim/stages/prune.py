@@ -38,6 +38,7 @@ from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.session import Session
 from autodim.training.checkpoints import load_tensors, save_tensors
+from autodim.training.finite import check_tensors, check_weights
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 
@@ -252,7 +253,9 @@ def cached_score(
     )[:16]
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
+        check_weights(network, str(run.stage("pretrain") / "model"))
         found = score(network, log.part(settings.on), session, settings.rows, settings.curvature, spans, log.tasks)
+        check_tensors(found, "prune: scoring")
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)
             artifact.write_json(

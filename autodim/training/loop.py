@@ -21,6 +21,7 @@ from autodim.errors import TrainingError
 from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
 from autodim.training.course import Course, Epochs
 from autodim.training.feed import Feed
+from autodim.training.finite import first_not_finite, weights_are_finite
 from autodim.training.gauges import Gauges
 from autodim.training.history import FitResult, Point, best_words, better
 from autodim.training.interrupt import Interrupted, StopFlag
@@ -148,7 +149,9 @@ class Training:
                 finished = self._finished()
                 progress.update(self.position * self.config.batch, self._note(epoch))
             if stop is not None and stop.signum is not None:
-                self._save(good=False)
+                self._watch(epoch, step, progress)
+                if weights_are_finite(self.network):  # else the checkpoint before is the one to go on from
+                    self._save(good=False)
                 raise Interrupted(stop.signum)
         feed.close()
         assert self.best is not None, "at least one evaluation a run"
@@ -179,7 +182,9 @@ class Training:
         part = self.valid if rows is None else self.train
         found = evaluate(self.network, part, self.device, self.step.tasks, rows)
         metrics = found[0]
-        event = self.detector.evaluation(self.position, metrics.auc, metrics.loss)
+        # a row that no batch of valid reads may be spoilt too: it would be saved, scored and cut
+        judged = metrics.loss if weights_are_finite(self.network) else math.nan
+        event = self.detector.evaluation(self.position, metrics.auc, judged)
         if event is not None and not self._act(event, *self.course.at(self.position - 1), progress):
             return
         loss = self.loss_sum / max(self.loss_steps, 1)
@@ -229,8 +234,9 @@ class Training:
             self._tell(event, progress)
             return True
         said = "the training loss is not finite" if not finite else f"training diverged ({event.words()})"
+        where = "" if finite else f"{first_not_finite(self.network, self.train)}; "
         raise TrainingError(
-            f"epoch {epoch + 1}, step {step + 1}: {said}, since update {event.step:,}; expected finite numbers that "
+            f"epoch {epoch + 1}, step {step + 1}: {said}, since update {event.step:,}; {where}expected finite numbers that "
             "fall; lower the learning rates (pretrain.optimizer), clip (optimizer.clip, or dense: clippy_adagrad), set "
             "watch.policy: rollback, or look for extreme values in the numeric columns; the last checkpoint is kept"
         )
