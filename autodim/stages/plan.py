@@ -14,6 +14,7 @@ from autodim.config.schema import Config
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
+from autodim.stages.memory import available, estimate
 from autodim.stages.prepare import check_parts, encode_with_progress
 from autodim.stages.pretrain import build_log_network, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
@@ -68,6 +69,7 @@ def plan(config: Config) -> dict[str, Any]:
             "embedding_params": size["params"],
             "dense_params": dense,
             "bytes_with_optimizer_state": size["train_bytes"] + dense * 4 * 3,
+            "memory": {**estimate(config, log, device).to_json(), "free": available(device)},
             "budget": {"unit": budget.unit, "amount": budget.amount},
             "quality": budget.asked if config.prune.budget.by_quality else None,
             "prepare_seconds": round(seconds, 1),
@@ -113,7 +115,8 @@ def plan_lines(found: dict[str, Any]) -> list[str]:
         f"rows               train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}",
         f"slots, ids         {found['slots']}, {found['ids']:,}",
         f"embedding params   {found['embedding_params']:,} at the uniform width; dense {found['dense_params']:,}",
-        f"memory             {found['bytes_with_optimizer_state'] / 2**20:,.1f} MiB with optimizer state",
+        f"memory             {found['bytes_with_optimizer_state'] / 2**20:,.1f} MiB with optimizer state; at the "
+        f"peak about {found['memory']['total'] / 2**20:,.1f} MiB",
         f"budget             {budget['amount']:,} {budget['unit']}"
         + (f" at most: the fewest with {found['quality']}" if found["quality"] else ""),
         f"time               at most {minutes:,.1f} min ({found['samples_per_second']:,} samples/s measured; early "

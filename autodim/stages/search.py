@@ -12,6 +12,7 @@ from autodim.config.schema import Config
 from autodim.config.writer import to_yaml
 from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
+from autodim.stages.memory import check_memory
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import check_feasible, prune
@@ -59,6 +60,9 @@ def search(
         if "prune" in stages:
             check_feasible(config, log)
         if "pretrain" in stages:
+            warning = None if run.done("pretrain") else check_memory(config, log, device)
+            if warning:
+                progress.line(warning)
             pretrain(run, log, session)
             stop.check()
         if "prune" in stages:
