@@ -129,7 +129,7 @@ def mutations(folder: Path, count: int, seed: int) -> Counter[str]:
 def test_mutated_logs_are_read_with_every_row_accounted_for_or_refused(tmp_path):
     told = mutations(tmp_path, 150, seed=0)
     assert told["refused"] > 40
-    assert told["read"] + told["rejected rows"] > 40
+    assert told["read"] + told["rejected rows"] > 25
 
 
 @pytest.mark.slow

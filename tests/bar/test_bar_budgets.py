@@ -44,7 +44,7 @@ def problem(draw: random.Random):
     slots = [Slot(t.name, t.name, draw.random() < 0.2) for t in tables]
     unit, strategy = draw.choice(("params", "bytes", "dims")), draw.choice(NAMES)
     share = draw.choice((1.0, 0.5, 0.25, 0.1, 0.03, 0.001, draw.uniform(0.001, 1)))
-    limits = [f"prune.min_dim={draw.choice((0, 0, 0, 1, 2))}"] if draw.random() < 0.5 else []
+    limits = [f"prune.min_dim={min(draw.choice((0, 0, 0, 1, 2)), common)}"] if draw.random() < 0.5 else []
     minimal = {"data": {"path": "x.csv", "labels": ["y"], "slots": ["a"]}}
     overrides = [f"prune.budget={{share: {share}, unit: {unit}}}", f"prune.strategy={strategy}", *limits]
     try:
