@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autodim.config.schema import DataConfig
 from autodim.data.files import log_files
@@ -65,7 +65,7 @@ class TableRecord(_Record):
 
     name: str
     rows: int
-    file: str
+    file: str = Field(pattern=r"^vocab_\d+\.parquet$")  # a name in this folder, whatever the manifest says
     missing: int
     rare: int
     hashed: HashRecord | None = None

@@ -237,8 +237,9 @@ class Training:
         where = "" if finite else f"{first_not_finite(self.network, self.train)}; "
         raise TrainingError(
             f"epoch {epoch + 1}, step {step + 1}: {said}, since update {event.step:,}; {where}expected finite numbers "
-            "that fall; lower the learning rates (pretrain.optimizer), clip (optimizer.clip, or dense: clippy_adagrad), "
-            "set watch.policy: rollback, or look for extreme values in the numeric columns; the last checkpoint is kept"
+            "that fall; lower the learning rates (pretrain.optimizer), clip (optimizer.clip, or dense: "
+            "clippy_adagrad), set watch.policy: rollback, or look for extreme values in the numeric columns; the last "
+            "checkpoint is kept"
         )
 
     def _tell(self, event: Event, progress: Progress) -> None:
