@@ -92,7 +92,7 @@ def training_memory(config: Config, layout: Layout, like: Columns, rows: tuple[i
     table_rows = sum(t.rows for t in layout.tables) * (1 + linear)
     state = numbers * per_number + table_rows * per_row + dense * _DENSE_STATE[rules.dense.name]
     kept, leaves = _work_per_row(network, like)
-    a_row = min(3 * kept + 0.73 * leaves, kept + 8 * leaves)  # fitted, see the head of this file
+    a_row = 1.12 * min(3 * kept + 0.73 * leaves, kept + 8 * leaves)  # fitted, see the head of this file
     work = max(a_row * rows[0], _JUDGING * a_row * rows[1]) + 4 * dense
     return Memory(4 * numbers, 4 * dense, 4 * state, 4 * (numbers + dense), int(work), log)
 
