@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured on Linux")
 
 # model, width, ids a slot, slots, batch, rule
-QUICK = [("fm", 16, 50_000, 20, 1024, "adagrad")]
+QUICK = [("fm", 16, 20_000, 20, 1024, "adagrad")]
 SHAPES = [
     ("deepfm", 16, 20_000, 20, 1024, "adagrad"),
     ("deepfm", 16, 20_000, 20, 1024, "sgd"),
