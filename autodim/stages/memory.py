@@ -90,7 +90,7 @@ def training_memory(config: Config, layout: Layout, like: Columns, rows: tuple[i
     rules = config.pretrain.optimizer
     per_number, per_row = state_numbers(rules.tables.name)
     table_rows = sum(t.rows for t in layout.tables) * (1 + linear)
-    state = numbers * per_number + table_rows * per_row + dense * _DENSE_STATE[rules.dense.name]
+    state = numbers * per_number + table_rows * per_row + dense * _DENSE_STATE.get(rules.dense.name, 2)
     kept, leaves = _work_per_row(network, like)
     a_row = 1.12 * min(3 * kept + 0.73 * leaves, kept + 8 * leaves)  # fitted, see the head of this file
     work = max(a_row * rows[0], _JUDGING * a_row * rows[1]) + 4 * dense
