@@ -128,4 +128,41 @@ def _quality(config: Config) -> Iterator[Problem]:
             )
 
 
-CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_labels, _architecture, _selection, _quality)
+# strategies whose statistics each task has (dimension.tasks, which config must not import)
+_PER_TASK = ("sseds", "spectral", "spectral_uniform", "spectral_refit", "spectral_tempered")
+
+
+def _search(config: Config) -> Iterator[Problem]:
+    prune = config.prune
+    labels = {label.name: label for label in config.data.labels}
+    main = [label.name for label in config.data.labels if label.role == "main"]
+    here: KeyPath = ("prune", "tasks")
+    given_here = [name for name in ("combine", "weights") if given(prune.tasks, name)]
+    if prune.strategy not in _PER_TASK:
+        for name in given_here:
+            why = f"prune.strategy: {prune.strategy}, only with {', '.join(_PER_TASK)}"
+            yield idle((*here, name), why, ("prune", "strategy"))
+        return
+    if (len(main) if labels else _BUILT_IN) < 2:
+        for name in given_here:
+            yield idle((*here, name), "one main task", ("data", "labels"))
+        return
+    for name in prune.tasks.weights:
+        if name not in labels:
+            guess = closest(name, labels)
+            hint = f'; did you mean "{guess}"?' if guess else f"; labels: {', '.join(labels)}"
+            yield Problem((*here, "weights"), f"prune.tasks.weights: no label {quoted(name)}{hint}")
+        elif name not in main:
+            why = f"label {quoted(name)} is auxiliary, which is left out of the search"
+            yield Problem((*here, "weights"), f"prune.tasks.weights: {why}; expected a main one")
+    if prune.tasks.weights and not any(prune.tasks.weights.get(name, 1.0) for name in main):
+        yield Problem((*here, "weights"), "prune.tasks.weights: found 0 for every main task, expected one above 0")
+    if prune.tasks.combine == "worst" and prune.precision == "auto":
+        yield Problem(
+            ("prune", "precision"),
+            "prune.precision: auto weighs rounding against width for the sum of the tasks only; with "
+            "prune.tasks.combine: worst expected one precision for all: fp32, fp16, int8",
+        )
+
+
+CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (_labels, _architecture, _selection, _quality, _search)

@@ -33,6 +33,8 @@ class Allocation:
         notes: remarks for a person, e.g. `slot zip dropped`.
         rule: how the widths were chosen: `exact` (the most predicted gain there is), `greedy` (gain per cost), `nested`
             (a prefix of one list of steps), `order` (by raw score); empty where the strategy has a rule of its own.
+        task_weights: by which factors of the tasks' losses the worst task was served (task, factor); spectral cuts are
+            in the basis of that weighted sum. Empty: as the config weighs the tasks.
     """
 
     strategy: str
@@ -47,6 +49,7 @@ class Allocation:
     notes: tuple[str, ...] = ()
     version: int = 1
     rule: str = ""
+    task_weights: tuple[tuple[str, float], ...] = ()
 
     @property
     def widths(self) -> dict[str, int]:
@@ -90,6 +93,7 @@ class Allocation:
             "common": self.common,
             "source": self.source,
             "notes": list(self.notes),
+            **({"task_weights": [list(pair) for pair in self.task_weights]} if self.task_weights else {}),
         }
         widths: dict[str, int | list[int]] = {}
         for slot, parts in self._parts().items():
@@ -123,6 +127,7 @@ class Allocation:
             source=str(data["source"]),
             notes=tuple(str(n) for n in data["notes"]),
             rule=str(data.get("rule", "")),
+            task_weights=widths_yaml.task_weights(data, where),
         )
 
     def _parts(self) -> dict[str, list[int]]:
@@ -223,6 +228,7 @@ def read_widths(
         source=str(data.get("source", "")),
         notes=tuple(notes),
         rule="" if edited else str(data.get("rule", "")),
+        task_weights=widths_yaml.task_weights(data, where),
     )
 
 

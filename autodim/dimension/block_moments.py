@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from autodim.dimension.moments import Floats, Moments
+from autodim.dimension.spectral import OWN, of_task
 
 KINDS = ("active", "mass", "vectors", "gradients", "squares", "cross", "curvature")
 _CHUNK = 4096
@@ -60,6 +61,7 @@ class BlockSums:
             shapes |= {k: (size, width) for k in ("vectors", "gradients")}
             for kind in KINDS:
                 shape = shapes.get(kind, (size, width, width))
+                shape = (len(jacobian), *shape) if kind in OWN else shape
                 self._sums[kind] = torch.zeros(2, *shape, dtype=torch.float64, device=vectors.device)
         half = self.batches % 2
         sums = {kind: total[half] for kind, total in self._sums.items()}
@@ -68,30 +70,39 @@ class BlockSums:
             m = masses[rows].double().T.contiguous()  # K x b
             held = (m != 0).to(torch.float64)[:, :, None]
             v = vectors[rows].detach().transpose(0, 1).double() - m[:, :, None] * self._shift[:, None]  # K x b x D
-            g = torch.zeros_like(v)
             for task, slope in enumerate(jacobian):
                 j = slope[rows].detach().transpose(0, 1).double() * held  # K x b x D
-                g.addcmul_(j, residual[rows, task].double()[:, None])
+                g = j * residual[rows, task].double()[:, None]
                 j = j * weight[rows, task].double().sqrt()[:, None]
-                sums["curvature"].baddbmm_(j.mT, j)
+                sums["curvature"][task].baddbmm_(j.mT, j)
+                sums["gradients"][task] += torch.bmm(m[:, None], g).squeeze(1)
+                sums["cross"][task].baddbmm_(v.mT, g)
             sums["active"] += held.sum((1, 2))
             sums["mass"] += m.square().sum(1)
             sums["vectors"] += torch.bmm(m[:, None], v).squeeze(1)
-            sums["gradients"] += torch.bmm(m[:, None], g).squeeze(1)
             sums["squares"].baddbmm_(v.mT, v)
-            sums["cross"].baddbmm_(v.mT, g)
         self.counts[half] += len(vectors)
         self.batches += 1
 
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Both halves by name, float64: `block/count`, `block.shift/BLOCK`, `block.KIND/BLOCK`."""
+    def to_tensors(self, task: int | None = None) -> dict[str, Tensor]:
+        """Both halves by name, float64: `block/count`, `block.shift/BLOCK`, `block.KIND/BLOCK`.
+
+        Args:
+            task: of which task the gradients and the curvature are; None: the sum over all.
+        """
         if self._shift is None or not self.names:
             return {}
         found = {"block/count": torch.tensor(self.counts, dtype=torch.float64)}
+        sums = {kind: of_task(total, kind, task) for kind, total in self._sums.items()}
         for k, name in enumerate(self.names):
             found[f"block.shift/{name}"] = self._shift[k].cpu()
-            found |= {f"block.{kind}/{name}": self._sums[kind][:, k].cpu().clone() for kind in KINDS}
+            found |= {f"block.{kind}/{name}": sums[kind][:, k].cpu().clone() for kind in KINDS}
         return found
+
+
+def is_own(name: str) -> bool:
+    """Whether a tensor of `BlockSums.to_tensors` differs between tasks."""
+    return name.startswith(tuple(f"block.{kind}/" for kind in OWN))
 
 
 def block_moments(

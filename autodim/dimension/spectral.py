@@ -3,8 +3,8 @@
 Per slot, in float64: mu = E[v], C = Cov[v], M = E[(v - mu)^T g] and a curvature H of the loss by v (METHODS 1.2). For a
 logit z with cross-entropy everything comes from the logit's gradient J = dz/dv of each example: `g = (p - y) J`, the
 Gauss-Newton `H = E[p (1 - p) J^T J]`, or the empirical Fisher `H = E[(p - y)^2 J^T J]`; nothing is divided, so
-saturated examples are exact. Several tasks add up. The Fisher agrees with the Gauss-Newton form near convergence and
-inflates on an overfitted model.
+saturated examples are exact. Each task has its own M and H, and those of several add up. The Fisher agrees with the
+Gauss-Newton form near convergence and inflates on an overfitted model.
 
 Letters: B examples, S slots, D common width, T tasks.
 """
@@ -28,6 +28,7 @@ Curvature = Literal["gauss_newton", "fisher"]
 _CHUNK = 1024
 _CHUNK_GPU = 16_384
 KINDS = ("vectors", "gradients", "squares", "cross", "curvature")
+OWN = ("gradients", "cross", "curvature")  # of each task
 
 
 class Spectral:
@@ -47,7 +48,7 @@ class Spectral:
         self.batches = 0
         self.counts = [0, 0]
         self._shift: Tensor | None = None  # S x D
-        self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D
+        self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D; of OWN 2 x T x S x ...
 
     def add(self, vectors: Tensor, jacobian: Tensor | Sequence[Tensor], residual: Tensor, weight: Tensor) -> None:
         """Adds one batch; never waits for the device.
@@ -69,7 +70,8 @@ class Spectral:
             # rounded to what is subtracted below, so that undoing it is exact
             self._shift = vectors.detach().mean(0, dtype=torch.float64).to(exact).double()
             for kind in KINDS:
-                shape = (size, width) if kind in ("vectors", "gradients") else (size, width, width)
+                shape: tuple[int, ...] = (size, width) if kind in ("vectors", "gradients") else (size, width, width)
+                shape = (len(jacobian), *shape) if kind in OWN else shape
                 self._sums[kind] = torch.zeros(2, *shape, dtype=torch.float64, device=vectors.device)
         half = self.batches % 2
         sums = {kind: total[half] for kind, total in self._sums.items()}
@@ -78,31 +80,35 @@ class Spectral:
         for start in range(0, len(vectors), chunk):
             part = slice(start, start + chunk)
             v = vectors.detach()[part].to(exact) - shift  # b x S x D
-            g: Tensor | None = None
             for task, by_logit in enumerate(jacobian):
                 j = by_logit[part].detach().to(exact)  # b x S x D
-                slope = j * residual[part, task, None, None].to(exact)
-                g = slope if g is None else g.add_(slope)
+                g = j * residual[part, task, None, None].to(exact)
                 j = j * weight[part, task, None, None].to(exact).sqrt()
-                sums["curvature"] += _products(j, j)
-            if g is None:
-                continue
+                sums["curvature"][task] += _products(j, j)
+                sums["gradients"][task] += g.sum(0)
+                sums["cross"][task] += _products(v, g)
             sums["vectors"] += v.sum(0)
-            sums["gradients"] += g.sum(0)
             sums["squares"] += _products(v, v)
-            sums["cross"] += _products(v, g)
         self.counts[half] += len(vectors)
         self.batches += 1
 
-    def halves(self) -> tuple[dict[str, Sums], dict[str, Sums]]:
+    @property
+    def tasks(self) -> int:
+        """T, as the batches had it; 0 before the first."""
+        return self._sums["curvature"].shape[1] if self._sums else 0
+
+    def halves(self, task: int | None = None) -> tuple[dict[str, Sums], dict[str, Sums]]:
         """Sums of the even and of the odd batches, per slot.
+
+        Args:
+            task: of which task the gradients and the curvature are; None: the sum over all.
 
         Raises:
             TrainingError: nothing was added, or a number is not finite; the message names the slots.
         """
         if self._shift is None:
             raise TrainingError(f"spectral: no batch was scored for {', '.join(self.names[:5])}; give at least one")
-        arrays = {kind: total.cpu().numpy() for kind, total in self._sums.items()}
+        arrays = {kind: of_task(total, kind, task).cpu().numpy() for kind, total in self._sums.items()}
         shift = self._shift.cpu().numpy()
         broken = [n for i, n in enumerate(self.names) if not all(np.isfinite(a[:, i]).all() for a in arrays.values())]
         if broken:
@@ -126,13 +132,26 @@ class Spectral:
         return {name: Moments.of(first[name] + second[name]) for name in self.names}
 
 
+def of_task(total: Tensor, kind: str, task: int | None) -> Tensor:
+    """Sums of one kind, 2 x T x ... for those of OWN, at one task or (None) added up over all; 2 x ..."""
+    if kind not in OWN:
+        return total
+    if task is not None:
+        return total[:, task]
+    found = total[:, 0].clone()  # one after the other: adding the tasks' own sums gives the same to the last bit
+    for t in range(1, total.shape[1]):
+        found += total[:, t]
+    return found
+
+
 def _products(first: Tensor, second: Tensor) -> Tensor:
     """b x S x D twice -> S x D x D, sums of outer products over b; read in place, without a copy by slots."""
     return torch.bmm(first.permute(1, 2, 0), second.transpose(0, 1))
 
 
 def to_tensors(spectral: Spectral) -> dict[str, Tensor]:
-    """Both halves as tensors by name, float64: `spectral/count`, `spectral.shift/SLOT`, `spectral.KIND/SLOT`."""
+    """Both halves as tensors by name, float64: `spectral/count`, `spectral.shift/SLOT`, `spectral.KIND/SLOT`; those of
+    all tasks together."""
     first, second = spectral.halves()
     found = {"spectral/count": torch.tensor(spectral.counts, dtype=torch.float64)}
     for name in spectral.names:
@@ -141,6 +160,16 @@ def to_tensors(spectral: Spectral) -> dict[str, Tensor]:
             pair = np.stack([getattr(half[name], kind) for half in (first, second)])
             found[f"spectral.{kind}/{name}"] = torch.from_numpy(pair)
     return found
+
+
+def task_tensors(spectral: Spectral, task: int) -> dict[str, Tensor]:
+    """What one task has of its own of `to_tensors`, under the same names."""
+    first, second = spectral.halves(task)
+    return {
+        f"spectral.{kind}/{name}": torch.from_numpy(np.stack([getattr(h[name], kind) for h in (first, second)]))
+        for name in spectral.names
+        for kind in OWN
+    }
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Moments], dict[str, Moments], dict[str, Moments]]:

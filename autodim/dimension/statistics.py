@@ -29,6 +29,7 @@ class Statistics:
         rows: examples scored.
         extra: room for strategies with statistics of their own, by their name: `spectral` (slot -> Moments), and
             `spectral_halves`, two of them from disjoint halves.
+        tasks: of several main tasks each one's own statistics, by name; the others here are of all together.
     """
 
     scores: Mapping[str, Floats] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Statistics:
     halves: tuple[Mapping[str, Floats], Mapping[str, Floats]] | None = None
     rows: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, Statistics] = field(default_factory=dict)
 
     def half(self, number: int) -> Statistics:
         """The statistics of one half of the rows (magnitudes are of the weights, and stay)."""
@@ -43,7 +45,8 @@ class Statistics:
         extra = dict(self.extra)
         if "spectral_halves" in extra:
             extra["spectral"] = extra["spectral_halves"][number]
-        return replace(self, scores=self.halves[number], extra=extra)
+        tasks = {name: task.half(number) for name, task in self.tasks.items()}
+        return replace(self, scores=self.halves[number], extra=extra, tasks=tasks)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import yaml
 from autodim.embedding.precision import PRECISIONS
 from autodim.errors import ConfigError, did_you_mean
 
-OPTIONAL = ("rule",)
+OPTIONAL = ("rule", "task_weights")
 KEYS = (
     "version",
     "strategy",
@@ -127,6 +127,22 @@ def number(data: Mapping[str, Any], key: str, where: str) -> int:
     if not _is_whole(value):
         raise ConfigError(f"{where}: {key}: expected a whole number from 0, found {value!r}")
     return int(value)  # type: ignore[arg-type]
+
+
+def task_weights(data: Mapping[str, Any], where: str) -> tuple[tuple[str, float], ...]:
+    """The pairs of a task and its factor, 0 or more, at `task_weights`; empty where there are none."""
+    pairs = data.get("task_weights") or []
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        if not (
+            isinstance(pair, list)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], int | float)
+            and not isinstance(pair[1], bool)
+            and 0 <= pair[1] < float("inf")
+        ):
+            raise ConfigError(f"{where}: task_weights: expected pairs [task, factor], found {pair!r}")
+    return tuple((str(name), float(factor)) for name, factor in pairs)
 
 
 def write(top: Mapping[str, Any], widths: Mapping[str, int | list[int]], blocks: Sequence[Mapping[str, Any]]) -> str:

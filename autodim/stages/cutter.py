@@ -11,7 +11,7 @@ from autodim.data.columns import Columns, EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import resolve
 from autodim.dimension.factor import Factors
-from autodim.dimension.strategies import STRATEGIES
+from autodim.dimension.strategies import strategy_for
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.cut import cut_network
 from autodim.stages.evidence import with_evidence
@@ -57,7 +57,7 @@ class Cutter:
         amount = resolve(budget, problem.cost, uniform)
         run = Run(self.run.folder, config, self.run.shared)
         question = Question(run, self.network, self.log, self.session, problem, amount, self.statistics, self.means)
-        allocation = STRATEGIES[strategy](problem, amount, with_evidence(strategy, question))
+        allocation = strategy_for(strategy, config.prune)(problem, amount, with_evidence(strategy, question))
         factors = table_factors(config, allocation, self.statistics)
         layout = allocation.layout(self.log.slots, self.log.tables)
         network = cut_network(self.network, allocation, layout, self.means, self.counts, factors)

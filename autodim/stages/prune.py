@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.saturation import saturated, saturation_notes
 from autodim.dimension.spectral import from_tensors
 from autodim.dimension.statistics import SPECTRAL, Statistics, stability
-from autodim.dimension.strategies import STRATEGIES
+from autodim.dimension.strategies import STRATEGIES, strategy_for
 from autodim.dimension.strategies.spectral import with_bias
+from autodim.dimension.tasks import task_shares, weighed
 from autodim.embedding.layout import CostModel, uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers
@@ -37,6 +39,7 @@ from autodim.stages.refit import refit
 from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.session import Session
+from autodim.stages.task_scores import split_tasks
 from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.finite import check_tensors, check_weights
 from autodim.training.network import Network
@@ -71,7 +74,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         problem = problem_of(config, log, source)
         asked = settings.budget if found is None else found.budget
         budget = resolve(asked, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
-        strategy = STRATEGIES[settings.strategy]
+        strategy = strategy_for(settings.strategy, settings)
         question = Question(run, network, log, session, problem, budget, statistics, means)
         statistics = with_evidence(settings.strategy, question)
         allocation = strategy(problem, budget, statistics)
@@ -85,6 +88,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
             extra = {"cut_from": source}
             save_network(folder / "model", cut, config.model, about["numeric"], about["labels"], extra)
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
+        if len(statistics.tasks) > 1:
+            artifact.write_json(folder / "scores.json", task_shares(problem, statistics, allocation))
         if found is not None:
             artifact.write_json(folder / "quality.json", found.record)
     if found is not None:
@@ -171,7 +176,8 @@ def finish_cut(
     if allocation.strategy == "spectral_refit":
         if spans_of(allocation.entries):
             raise ConfigError("prune.blocks: spectral_refit refits whole tables; use spectral, or no blocks")
-        refit(small, network, log.part(config.prune.on), session, config.prune.rows, log.tasks)
+        weights = dict(allocation.task_weights) or config.prune.tasks.weights
+        refit(small, network, log.part(config.prune.on), session, config.prune.rows, log.tasks, weights)
 
 
 def scored_spans(config: Config, allocation: Allocation, log: EncodedLog) -> Spans:
@@ -186,6 +192,8 @@ def table_factors(config: Config, allocation: Allocation, statistics: Statistics
     """Factors of the tables (and blocks, by `dimension.blocks.item`) that an allocation cuts spectrally."""
     if statistics is None:
         return {}
+    if allocation.task_weights:
+        statistics = weighed(statistics, dict(allocation.task_weights), signed=True)
     moments = statistics.extra["spectral"]
     spans = spans_of(allocation.entries)
     return {
@@ -243,7 +251,7 @@ def cached_score(
     key = artifact.digest(
         {
             **({"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}),
-            "format": 3,
+            "format": 4,
             "model": run_result(run, "pretrain"),
             "on": settings.on,
             "rows": settings.rows,
@@ -262,7 +270,10 @@ def cached_score(
                 temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))}
             )
     tensors, rows = load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"]
-    statistics, means = statistics_of(tensors, rows)
+    main = [task.name for task in log.tasks if task.role == "main"]
+    statistics, means = statistics_of(tensors, rows, main)
+    if any(settings.tasks.weights.get(name, 1.0) != 1 for name in statistics.tasks):
+        statistics = weighed(statistics, settings.tasks.weights, signed=True)
     if settings.precision == "auto":
         statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log)})
     return statistics, means
@@ -283,9 +294,17 @@ def sampled_rows(network: Network, log: EncodedLog, most: int = 4096) -> dict[st
     return found
 
 
-def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, dict[str, Tensor]]:
+def statistics_of(
+    tensors: dict[str, Tensor], rows: int, tasks: Sequence[str] = ()
+) -> tuple[Statistics, dict[str, Tensor]]:
     """Statistics from the tensors that `score` returns: `g/`, `half0/`, `half1/`, `magnitude/` TABLE, `mean/` SLOT, and
-    those of `dimension.spectral`."""
+    those of `dimension.spectral`.
+
+    Args:
+        tasks: names of the main tasks.
+    """
+    tensors, parts = split_tasks(tensors)
+    own = {name: statistics_of(part, rows)[0] for name, part in zip(tasks, parts, strict=True)} if parts else {}
 
     def named(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -302,4 +321,4 @@ def statistics_of(tensors: dict[str, Tensor], rows: int) -> tuple[Statistics, di
     extra: dict[str, object] = {"spectral": everything}
     if first:
         extra["spectral_halves"] = (first, second)
-    return Statistics(arrays("g/"), arrays("magnitude/"), halves, rows, extra), named("mean/")
+    return Statistics(arrays("g/"), arrays("magnitude/"), halves, rows, extra, own), named("mean/")

@@ -13,7 +13,7 @@ Letters: B rows of a chunk, U numbers of all projections and biases, T tasks, D 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ def refit(
     session: Session,
     rows: int | None = None,
     tasks: Sequence[Task] = (),
+    importance: Mapping[str, float] | None = None,
 ) -> float | None:
     """One step for the projections and biases, in place.
 
@@ -48,6 +49,7 @@ def refit(
         columns: held-out rows; those of the scoring pass.
         rows: at most so many, evenly spread.
         tasks: what the labels ask for; auxiliary ones do not count. Empty: all are binary and main.
+        importance: factor of a task's loss, by name; those not named count once.
 
     Returns:
         The damping of the step; None where no step was taken.
@@ -65,16 +67,17 @@ def refit(
         return None
     network.eval()
     teacher.eval()
-    products, pull = _equations(network, teacher, columns, session, index[~judges], tasks)
+    count = _Count(tasks, columns, importance or {})
+    products, pull = _equations(network, teacher, columns, session, index[~judges], count)
     curvature = products.diagonal()
     before = [p.detach().clone() for p in numbers]
-    best: tuple[float, float | None] = (_loss(network, columns, session, index[judges], tasks), None)
+    best: tuple[float, float | None] = (_loss(network, columns, session, index[judges], count), None)
     steps: dict[float | None, Tensor] = {None: torch.zeros_like(pull)}
     for damping in DAMPINGS:
         ridge = damping * curvature + 1e-9 * curvature.mean() + torch.finfo(torch.float64).tiny
         steps[damping] = torch.linalg.solve(products + torch.diag(ridge), pull)
         _move(numbers, before, steps[damping])
-        best = min(best, (_loss(network, columns, session, index[judges], tasks), damping), key=lambda pair: pair[0])
+        best = min(best, (_loss(network, columns, session, index[judges], count), damping), key=lambda pair: pair[0])
     _move(numbers, before, steps[best[1]])
     return best[1]
 
@@ -85,14 +88,24 @@ def _move(numbers: Sequence[Tensor], before: Sequence[Tensor], step: Tensor) -> 
             number.copy_(old + part.view_as(old).to(old))
 
 
-def _loss(network: Network, columns: Columns, session: Session, index: Tensor, tasks: Sequence[Task]) -> float:
-    """Sum over rows and main tasks of the loss of the labels; NaN and infinities become infinite."""
-    main = main_tasks(tasks, columns)
+class _Count:
+    """Which tasks count, and for how much."""
+
+    def __init__(self, tasks: Sequence[Task], columns: Columns, importance: Mapping[str, float]):
+        self.tasks = tasks
+        self.main = main_tasks(tasks, columns)
+        self.factors = [importance.get(tasks[t].name, 1.0) if tasks else 1.0 for t in self.main]
+
+
+def _loss(network: Network, columns: Columns, session: Session, index: Tensor, count: _Count) -> float:
+    """Weighted sum over rows and main tasks of the loss of the labels; NaN and infinities become infinite."""
+    factors = torch.tensor(count.factors, dtype=torch.float64, device=session.device)
     total = torch.zeros((), dtype=torch.float64, device=session.device)
     with torch.inference_mode():
         for rows in index.split(CHUNK):
             batch = columns.batch(rows, session.device)
-            total += task_losses(network(batch), batch.labels, True, tasks)[main].sum() * len(rows)
+            losses = task_losses(network(batch), batch.labels, True, count.tasks)[count.main]
+            total += (losses.double() * factors).sum() * len(rows)
     value = float(total)
     return value if math.isfinite(value) else math.inf
 
@@ -103,32 +116,31 @@ def _equations(
     columns: Columns,
     session: Session,
     index: Tensor,
-    tasks: Sequence[Task],
+    count: _Count,
 ) -> tuple[Tensor, Tensor]:
     """The normal equations over some rows: U x U and U, float64."""
     tables = network.tables
     size = sum(p.numel() for p in tables.dense_parameters())
     products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
     pull = torch.zeros(size, dtype=torch.float64, device=session.device)
-    main = main_tasks(tasks, columns)
     session.progress.start("refit", len(index))
     for start in range(0, len(index), CHUNK):
         batch = columns.batch(index[start : start + CHUNK], session.device)
         with torch.no_grad():
-            wanted = mixed_labels(batch.labels, teacher(batch), MIX, tasks)
+            wanted = mixed_labels(batch.labels, teacher(batch), MIX, count.tasks)
             lookup = tables.lookup(batch)
             slots, linear = lookup.inputs()
             vectors = slots.stack()
         vectors.requires_grad_()
         logits = network.model(Stacked(vectors), linear, batch.numeric).float()
-        slopes, weights = task_terms(logits.detach(), wanted, tasks, "gauss_newton")
+        slopes, weights = task_terms(logits.detach(), wanted, count.tasks, "gauss_newton")
         residual, weight = -slopes.double(), weights.double()
-        for task in main:
-            (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task != main[-1])
+        for task, factor in zip(count.main, count.factors, strict=True):
+            (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task != count.main[-1])
             features = _features(network, lookup, slope)
-            scaled = features * weight[:, task, None].sqrt()
+            scaled = features * (factor * weight[:, task, None]).sqrt()
             products.addmm_(scaled.T, scaled)
-            pull.addmv_(features.T, residual[:, task])
+            pull.addmv_(features.T, factor * residual[:, task])
         session.progress.update(start + len(batch))
         session.stop.check()
     return products, pull

@@ -3,7 +3,7 @@ statistics of its spectral cuts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,14 +11,15 @@ from torch import Tensor
 from autodim.data.batch import Batch
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
-from autodim.dimension.block_moments import BlockSums, block_moments, saliency_of
+from autodim.dimension.block_moments import BlockSums, block_moments, is_own, saliency_of
 from autodim.dimension.blocks import Spans, part
 from autodim.dimension.scores import by_table
-from autodim.dimension.spectral import Curvature, Spectral, logit_terms, to_tensors
+from autodim.dimension.spectral import Curvature, Spectral, logit_terms, task_tensors, to_tensors
 from autodim.embedding.group import Group
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.parts import part_vectors
 from autodim.stages.session import Session
+from autodim.stages.task_scores import by_tasks
 from autodim.training.loop import CHUNK
 from autodim.training.network import Network
 
@@ -48,7 +49,8 @@ def score(
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
         of the rows, `magnitude/TABLE` the squared norm of each column; `mean/SLOT`, the mean vector, float32; and what
         `dimension.spectral.from_tensors` reads. A block has the same under `TABLE[start:stop]` and `SLOT[start:stop]`,
-        and what `dimension.block_moments` reads.
+        and what `dimension.block_moments` reads. Of several main tasks these are the sums, and each one's own stand
+        beside them, see `stages.task_scores`.
 
     Cost: one training step's forward and (a task) backward over the rows, without weight gradients and without an
     update; and S products of D x D a row in float64.
@@ -89,18 +91,30 @@ def score(
     for parameter, before in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(before)
     tables = {slot.name: slot.table for slot in layout.slots}
-    halves = spectral.halves()
-    found: dict[str, Tensor] = {}
-    first, second = (by_table({name: sums.saliency for name, sums in half.items()}, tables) for half in halves)
-    for name in first:
-        for prefix, values in (("g", first[name] + second[name]), ("half0", first[name]), ("half1", second[name])):
-            found[f"{prefix}/{name}"] = torch.from_numpy(values)
+    found = _saliencies(spectral, tables, None)
     for table in layout.tables:
         weight = network.tables.read(table.name)["weight"]
         found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
     for name, moments in spectral.moments().items():
         found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
-    return found | to_tensors(spectral) | parts.tensors()
+    found |= to_tensors(spectral) | parts.tensors()
+    if spectral.tasks > 1:
+        own = [
+            _saliencies(spectral, tables, t) | task_tensors(spectral, t) | parts.task_tensors(t)
+            for t in range(spectral.tasks)
+        ]
+        found |= by_tasks(own)
+    return found
+
+
+def _saliencies(spectral: Spectral, tables: Mapping[str, str], task: int | None) -> dict[str, Tensor]:
+    halves = spectral.halves(task)
+    first, second = (by_table({name: sums.saliency for name, sums in half.items()}, tables) for half in halves)
+    return {
+        f"{prefix}/{name}": torch.from_numpy(values)
+        for name in first
+        for prefix, values in (("g", first[name] + second[name]), ("half0", first[name]), ("half1", second[name]))
+    }
 
 
 class Parts:
@@ -142,15 +156,25 @@ class Parts:
         found = self.sums.to_tensors()
         for name, moments in block_moments(found)[0].items():
             found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
-        for _, slot, start, stop in self.blocks:
-            table, halves = part(slot.table, start, stop), saliency_of(found, part(slot.name, start, stop))
-            for key, values in (("g", halves.sum(0)), ("half0", halves[0]), ("half1", halves[1])):
-                name = f"{key}/{table}"
-                found[name] = found[name] + values if name in found else values.clone()
+        found |= self._saliencies(found)
         for table, blocks in self.spans.items():
             for start, stop in blocks:
                 squares = self.weights[table][start:stop].double().square().sum(0)
                 found[f"magnitude/{part(table, start, stop)}"] = squares
+        return found
+
+    def task_tensors(self, task: int) -> dict[str, Tensor]:
+        """What one task has of its own of them."""
+        found = self.sums.to_tensors(task)
+        return {name: tensor for name, tensor in found.items() if is_own(name)} | self._saliencies(found)
+
+    def _saliencies(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for _, slot, start, stop in self.blocks:
+            table, halves = part(slot.table, start, stop), saliency_of(tensors, part(slot.name, start, stop))
+            for key, values in (("g", halves.sum(0)), ("half0", halves[0]), ("half1", halves[1])):
+                name = f"{key}/{table}"
+                found[name] = found[name] + values if name in found else values.clone()
         return found
 
 

@@ -61,6 +61,17 @@ class QualityConfig(Section):
     )  # fmt: skip
 
 
+class TasksConfig(Section):
+    """How a cut serves several main tasks."""
+
+    combine: Literal["sum", "worst"] = Field(
+        "sum", description="worst: the largest share of a task's predicted worth that is lost is made smallest"
+    )
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, description="factor of each main task, by its label; those not named count once"
+    )
+
+
 class SlotLimits(Section):
     """Limits on one slot's width."""
 
@@ -113,6 +124,7 @@ class PruneConfig(Section):
     )
     budget: BudgetConfig = BudgetConfig(share=0.25)
     quality: QualityConfig = QualityConfig()
+    tasks: TasksConfig = TasksConfig()
     on: Literal["valid", "train"] = Field("valid", description="rows that are scored; held out by default")
     rows: Positive | None = Field(None, description="score at most this many rows; default: all")
     rank: Literal["ratio", "score"] = Field("ratio", description="score per cost (knapsack), or the raw score")

@@ -17,6 +17,9 @@ Judges and rivals, which measure for themselves (`stages.evidence`): `mask_auc` 
 without a slot, and without each dimension; `search` trains many models shortly; `pep` trains with learned thresholds;
 `optembed` trains a supernet and evolves widths.
 
+With several main tasks `sseds` and the spectral ones rank by the weighted sum of their losses, or (`strategy_for`)
+share the budget so that the task that loses most loses least.
+
 A new strategy is a new file and a line in this table.
 """
 
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from autodim.config.schema import PruneConfig
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
@@ -44,6 +48,8 @@ from autodim.dimension.strategies.spectral_refit import by_spectrum_refitted
 from autodim.dimension.strategies.spectral_tempered import by_tempered_spectrum
 from autodim.dimension.strategies.sseds import by_saliency
 from autodim.dimension.strategies.uniform import at_one_width, at_one_width_int8
+from autodim.dimension.strategies.worst_task import worst_task
+from autodim.dimension.tasks import PER_TASK
 
 Strategy = Callable[[Problem, Budget, Statistics | None], Allocation]
 
@@ -67,3 +73,11 @@ STRATEGIES: dict[str, Strategy] = {
     "optembed": by_supernet,
     "manual": from_file,
 }
+
+
+def strategy_for(name: str, settings: PruneConfig) -> Strategy:
+    """The strategy; where the settings ask so and tasks have statistics of their own, it serves the worst task."""
+    strategy = STRATEGIES[name]
+    if settings.tasks.combine == "sum" or name not in PER_TASK:
+        return strategy
+    return lambda problem, budget, statistics: worst_task(problem, budget, statistics, strategy)
