@@ -3,9 +3,10 @@
 The *worth* that tables have for a task is what the task is predicted to lose when all of them are cut to nothing: for
 saliencies the sum of |g|, for spectral cuts `sum of tr(C H)` over slots (twice the nats; C and H of METHODS 1.2). What
 a cut loses is the same sum over what it takes away. *Relative* losses are shares of the worth, from 0 (nothing is
-cut) to 1: they need no unit, so that saliencies and eigenvalues, log losses and squares, rare and common labels compare;
-and a task's column of shares over slots says what a cut of a slot costs it. A share of the uncut loss would depend on
-what no embedding can explain, the noise of the label. First-order terms are left out, as in the ranking of dimensions.
+cut) to 1: they need no unit, so that saliencies and eigenvalues, log losses and squares, rare and common labels all
+compare; and a task's column of shares over slots says what a cut of a slot costs it. A share of the uncut loss would
+depend on what no embedding can explain, the noise of the label. First-order terms are left out, as in the ranking of
+dimensions.
 """
 
 from __future__ import annotations
