@@ -1,4 +1,4 @@
-"""`autodim show`: a config with every value, where each comes from, or one component."""
+"""`autodim show`: a config with every value, where each comes from, or one component; of a run also its tasks."""
 
 from __future__ import annotations
 
@@ -8,33 +8,65 @@ from typing import Annotated, Any
 
 import typer
 
+from autodim import artifact
 from autodim.config import catalogue, load_config, to_yaml, walk
 from autodim.config.reader import Loaded
 from autodim.config.spelling import quoted
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="a config file, a shipped config, or a component such as deepfm")],
+    name: Annotated[
+        str, typer.Argument(help="a config file, a shipped config, a run folder, or a component such as deepfm")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, on top of the file")] = None,
     origins: Annotated[
         bool, typer.Option("--origins", help="one line a value: where it comes from, what it is")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Prints a config with all its values, after checking it; or what a component is and how to choose it."""
+    """Prints a config with all its values, after checking it; or what a component is and how to choose it.
+
+    Of a run folder that was pruned for several tasks also which slots serve which task, as comments (or in the JSON).
+    """
     shipped = [entry.name for entry in catalogue.configs()]
     found = _components(name)
     if found and name not in shipped and not catalogue.is_there(Path(name)):
         typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_sentence(one) for one in found))
         return
-    loaded = load_config(catalogue.find_config(name), overrides or ())
+    folder = Path(name)
+    is_run = not found and folder.is_dir() and (folder / "config.yaml").is_file()
+    loaded = load_config(folder / "config.yaml" if is_run else catalogue.find_config(name), overrides or ())
+    scores = folder / "prune" / "scores.json"
+    tasks: dict[str, Any] = artifact.read_json(scores) if is_run and scores.is_file() else {}
     if as_json:
-        values: dict[str, Any] = {"config": loaded.config.model_dump(mode="json")}
+        values: dict[str, Any] = {"config": loaded.config.model_dump(mode="json")} | ({"tasks": tasks} if tasks else {})
         typer.echo(json.dumps(values | ({"origins": loaded.origins} if origins else {}), indent=2))
     elif origins:
         typer.echo("\n".join(_lines(loaded)))
     else:
         typer.echo(to_yaml(loaded.config), nl=False)
+    if tasks and not as_json:
+        typer.echo("\n".join(_shares(tasks)))
+
+
+def _shares(tasks: dict[str, Any]) -> list[str]:
+    """Slots x tasks, the most wanted slots first, as comments of the YAML above."""
+    rows = sorted(tasks["slots"].items(), key=lambda row: (-max(row[1]), row[0]))
+    shown = [(_value(slot), [f"{share:.1%}" for share in shares]) for slot, shares in rows]
+    if tasks["lost"] is not None:
+        shown.append(("the cut is predicted to lose", [f"{lost:.1%}" for lost in tasks["lost"]]))
+    names = [_value(name) for name in tasks["tasks"]]
+    first = max(len(name) for name, _ in shown)
+    widths = [max(len(name), 6) for name in names]
+    lines = [("", names), *shown]
+    head = f"# which slots serve which task: shares of each task's whole score ({tasks['measure']})"
+    return [
+        head,
+        *(
+            (f"#   {name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=True))).rstrip()
+            for name, cells in lines
+        ),
+    ]
 
 
 def _components(name: str) -> list[dict[str, str]]:

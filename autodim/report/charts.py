@@ -40,6 +40,11 @@ def auc_chart(stage: str, points: tuple[CurvePoint, ...]) -> str:
     return _chart(f"{stage}: validation AUC", lines, _mark(best, best.valid_auc if best else None))
 
 
+def line_chart(title: str, lines: list[Line]) -> str:
+    """Lines against steps, at most eight; "" where none has a point."""
+    return _chart(title, lines[:8], None)
+
+
 def _mark(best: CurvePoint | None, value: float | None) -> tuple[float, float] | None:
     if best is None or value is None or not numbers.known(value):
         return None
@@ -71,14 +76,15 @@ def _chart(title: str, lines: list[Line], mark: tuple[float, float] | None, even
     parts += left_axis(y, _LEFT, _RIGHT, lambda v: numbers.ratio(v, digits))
     parts += bottom_axis(x, _BOTTOM, _TOP, numbers.short)
     parts.append(svg.text((_LEFT + _RIGHT) / 2, _BOTTOM + 36, "step", "tick", "middle"))
-    legend = _LEFT
+    legend, room = _LEFT, min(150.0, (_WIDTH - _LEFT) / len(lines))
     for name, css, series in lines:
         parts.append(svg.polyline([(x(a), y(b)) for a, b in series], css))
         if len(series) <= 40:
             parts += [svg.circle(x(a), y(b), 2.2, f"dot {css}") for a, b in series]
         if len(lines) > 1:
-            parts += [svg.line(legend, 28, legend + 18, 28, css), svg.text(legend + 24, 32, name, "tick")]
-            legend += 150
+            shown = svg.fit(name, room - 30, 12) if len(lines) > 2 else name
+            parts += [svg.line(legend, 28, legend + 18, 28, css), svg.text(legend + 24, 32, shown, "tick", title=name)]
+            legend += room
     about = f"{len(steps)} measurements up to step {max(steps):,.0f}"
     for event in events[:_MOST_EVENTS]:
         at = x(min(max(float(event.step), x.low), x.high))

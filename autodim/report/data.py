@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from autodim.report.sweep import SweepData
+from autodim.report.tasks import TaskReport
 
 State = Literal["projected", "whole", "native", "dropped", "mean"]
 Role = Literal["uncut", "cut", "retrained", "served", "baseline"]
@@ -163,6 +164,7 @@ class ReportData:
     notes: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
     sweep: SweepData | None = None
+    tasks: TaskReport | None = None
 
     def result(self, role: Role) -> ResultRow | None:
         """The first result with this role."""

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from autodim.report import charts, numbers, pictures, spending, svg
+from autodim.report import charts, numbers, pictures, spending, svg, task_pictures
 from autodim.report.data import STATE_WORDS, UNIT_WORDS, CurvePoint, ReportData
 from autodim.report.rows import results_rows, tiles
 from autodim.report.verdict import stability_words, verdict
@@ -30,6 +30,9 @@ def render(data: ReportData) -> str:
         "map": Markup(pictures.dimension_map(data.slots)),
         "dots": Markup(charts.dot_plot(data.results)) if _baselines(data) else "",
         "curves": [Markup(c) for c in _curves(data)],
+        "shares": Markup(task_pictures.share_map(data.tasks.shares)) if data.tasks and data.tasks.shares else "",
+        "gates": [Markup(c) for c in task_pictures.gate_maps(data.tasks.gates)] if data.tasks else [],
+        "courses": [Markup(c) for c in _courses(data)],
         "sweep": [Markup(c) for c in data.sweep.charts if c] if data.sweep else [],
     }
     stability = stability_words(data.stability) if data.stability else None
@@ -87,6 +90,11 @@ def _curves(data: ReportData) -> list[str]:
     return [chart for chart in found if chart]
 
 
+def _courses(data: ReportData) -> list[str]:
+    courses = data.tasks.courses if data.tasks else {}
+    return [chart for stage, course in courses.items() for chart in task_pictures.course_charts(stage, course)]
+
+
 def _evaluations(points: tuple[CurvePoint, ...]) -> list[CurvePoint]:
     evaluated = [p for p in points if p.valid_auc is not None or p.valid_logloss is not None] or list(points)
     return evaluated[:: -(-len(evaluated) // _MOST_EVALUATIONS)]
@@ -106,6 +114,7 @@ def _parts(data: ReportData, drawn: dict[str, Any], stable: bool) -> list[tuple[
         ("quality", "Quality", True),
         ("sweep", "Budgets", bool(drawn["sweep"])),
         ("map", "Dimensions", bool(drawn["map"])),
+        ("tasks", "Tasks", bool(drawn["shares"] or drawn["gates"] or drawn["courses"])),
         ("stability", "Stability", stable),
         ("training", "Training", bool(drawn["curves"])),
         ("next", "Next", bool(data.commands)),

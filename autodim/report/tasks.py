@@ -79,6 +79,6 @@ def loss_warning(stage: str, losses: Mapping[str, Series]) -> str:
         return ""
     return (
         f"{stage}: the loss of {large} ({numbers.ratio(means[large])}) is {times:,.0f} times that of {small} "
-        f"({numbers.ratio(means[small])}): a plain sum of losses serves {large} first; see the settings `weighting` and "
-        "`prune.tasks`."
+        f"({numbers.ratio(means[small])}): a plain sum of losses serves {large} first; see the settings "
+        "`weighting` and `prune.tasks`."
     )

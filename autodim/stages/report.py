@@ -19,6 +19,7 @@ from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions
 from autodim.stages.sweep_files import read_sweep
+from autodim.stages.task_charts import task_report
 from autodim.training.watch import Event
 
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
@@ -38,6 +39,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
     results = artifact.read_json(run.need("evaluate") / "results.json")
     allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
     config = run.config
+    tasks = task_report(run)
     return ReportData(
         title=run.folder.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -58,7 +60,13 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         },
         settings=(run.folder / "config.yaml").read_text(),
         environment=artifact.read_json(run.folder / "environment.json"),
-        notes=(*quality_notes(run, results), *allocation.notes, *task_notes(results)),
+        notes=(
+            *quality_notes(run, results),
+            *allocation.notes,
+            *task_notes(results),
+            *(tasks.warnings if tasks else ()),
+        ),
+        tasks=tasks,
         commands=next_commands(run),
         sweep=read_sweep(run.folder / "sweep", run_result(run, "pretrain")) if run.done("pretrain") else None,
     )
