@@ -84,10 +84,10 @@ def task_table(rows: Sequence[dict[str, Any]]) -> str:
     labels = list(known[0]["tasks"])
     lines = ["\n\n### Each label: test AUC, of a regression RMSE\n"]
     lines += ["| model | share | " + " | ".join(labels) + " |", "|---|---:|" + "---:|" * len(labels)]
-    for name, share in dict.fromkeys((r["strategy"], r["share"]) for r in known):
+    for name, share in dict.fromkeys((row_name(r), r["share"]) for r in known):
         cells = []
         for label in labels:
-            found = [r["tasks"][label] for r in known if (r["strategy"], r["share"]) == (name, share)]
+            found = [r["tasks"][label] for r in known if (row_name(r), r["share"]) == (name, share)]
             over = spread([t["auc"] if t.get("rmse") is None else t["rmse"] for t in found])
             cells.append(numbers.ratio(over.mean) + (f" ± {numbers.ratio(over.sd)}" if over.sd is not None else ""))
         lines.append(f"| {name} | {share:g} | {' | '.join(cells)} |")

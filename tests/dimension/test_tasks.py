@@ -151,7 +151,7 @@ def test_two_tasks_come_near_the_best_of_all_cuts(seed):
     lost = kept[a][:, None, None] + kept[b][None, :, None] + kept[c]
     best = lost.max(-1)[spent <= allocation.asked].min()
     note = next(n for n in allocation.notes if n.startswith("worst task"))
-    bound = float(note.split("below ")[1].rstrip("%)")) / 100
+    bound = float(note.split("below ")[1].rstrip(" %)")) / 100
     assert bound - 5e-4 <= best <= reached + 1e-12
     assert reached <= best + 0.12  # the step of a width
 

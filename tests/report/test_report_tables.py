@@ -10,6 +10,7 @@ from autodim.errors import ConfigError
 from autodim.report.compare import SeedResult, compare, comparison_csv, comparison_markdown, spread
 from autodim.report.data import BudgetRow, ReportData, ResultRow, SlotRow
 from autodim.report.terminal import budget_line, comparison_table, results_table, widths_table
+from autodim.stages.tables import task_table
 
 
 def shown(table: object) -> str:
@@ -116,3 +117,11 @@ def test_long_lists_name_what_they_leave_out() -> None:
     assert "and 40 smaller slots" in text
     assert "s49" in text
     assert "s0 " not in text
+
+
+def test_each_way_of_retraining_has_a_line_of_its_own_in_the_table_of_labels() -> None:
+    def row(mode: str, auc: float) -> dict[str, object]:
+        return {"strategy": "spectral", "mode": mode, "share": 0.1, "tasks": {"click": {"auc": auc}}}
+
+    text = task_table([row("none", 0.7), row("none", 0.72), row("warm", 0.8), row("warm", 0.82)])
+    assert "| spectral, none | 0.1 | .7100 ± .0141 |" in text and "| spectral, warm | 0.1 | .8100 ± .0141 |" in text

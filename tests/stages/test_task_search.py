@@ -18,7 +18,7 @@ from autodim.dimension.statistics import Statistics
 from autodim.errors import ConfigError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for
+from autodim.stages.prune import cached_score, cut_for, prune
 from autodim.stages.report import report_data
 from autodim.stages.score import score
 from autodim.stages.search import search
@@ -110,7 +110,6 @@ def test_the_shares_say_what_each_slot_is_for(run):
     assert scores["tasks"] == ["click", "buy"] and scores["measure"] == "spectral" and scores["combine"] == "worst"
     assert np.sum(list(scores["slots"].values()), 0) == pytest.approx([1, 1])
     click, buy = scores["slots"]["shop"]
-    print(scores)
     assert click < 0.1 and buy > 0.3
     assert all(0 <= lost < 1 for lost in scores["lost"])
 
@@ -165,3 +164,25 @@ def test_weights_are_applied_to_the_cached_scores(run, tmp_path):
 def test_settings_that_cannot_be_meant_are_refused(tmp_path, prune, words):
     with pytest.raises(ConfigError, match=words):
         config(tmp_path, **prune)
+
+
+@pytest.mark.parametrize("strategy", ["spectral", "sseds"])
+def test_blocks_of_rows_have_scores_by_task_too(run, tmp_path, strategy):
+    blocks = {"slots": ["user", "shop"], "shares": [0.5], "by": "rows", "min_rows": 4}
+    changed = config(tmp_path, strategy=strategy, tasks={"combine": "worst"}, blocks=blocks, min_dim=1)
+    part = type(run)(tmp_path / "run", changed, {name: run.stage(name) for name in ("prepare", "pretrain")})
+    log = open_log(run)
+    allocation = prune(part, log, CPU)
+    scores = artifact.read_json(part.stage("prune") / "scores.json")
+    assert {name.split("[")[0] for name in scores["slots"]} == {"user", "item", "shop"} and len(scores["slots"]) == 5
+    assert np.sum(list(scores["slots"].values()), 0) == pytest.approx([1, 1])
+    assert all(0 <= lost < 1 for lost in scores["lost"]) and allocation.spent <= allocation.asked
+    network, _ = load_network(run.stage("pretrain") / "model")
+    tensors = score(network, log.part("valid"), CPU, spans={"user": ((0, 15), (15, 31))}, tasks=log.tasks)
+    own = [n for n in tensors if n.startswith("task0/block.")]
+    assert len(own) == 2 * 3
+    for name in [*own, "task0/g/user[0:15]"]:
+        plain = name.removeprefix("task0/")
+        assert torch.equal(tensors[plain], tensors[name] + tensors[f"task1/{plain}"])
+    halves = tensors["task1/g/user[0:15]"] + tensors["task1/g/user[15:31]"]
+    torch.testing.assert_close(halves, tensors["task1/g/user"], rtol=1e-4, atol=1e-4)

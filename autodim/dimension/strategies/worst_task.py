@@ -132,9 +132,15 @@ class _Search:
             return "worst task: no table is worth anything to any task"
         worst = self.tasks[int(best.losses.argmax())]
         bound = (
-            f"; no cut of this budget below {self.bound:.1%}" if self.proven and best.allocation.rule == "exact" else ""
+            f"; no cut of this budget below {_percent(self.bound)}"
+            if self.proven and best.allocation.rule == "exact"
+            else ""
         )
         return (
-            f"worst task {worst}: the cut is predicted to lose {best.key[0]:.1%} of what the tables are worth to it "
-            f"(by the sum of the tasks the worst would lose {first.key[0]:.1%}{bound})"
+            f"worst task {worst}: the cut is predicted to lose {_percent(best.key[0])} of what the tables are worth to "
+            f"it (by the sum of the tasks the worst would lose {_percent(first.key[0])}{bound})"
         )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
