@@ -105,6 +105,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "logs": {
         "flights": "327,346 flights of 2013 with planes and weather: was it late? From the `demo` extra, no download",
         "planted": "a generated log whose true widths are known",
+        "mmoe": "a generated log of two regressions of a known correlation, numbers only (Ma et al. 2018)",
         "criteo": "the raw Criteo display advertising format: label, I1-I13, C1-C26, tabs, no header",
         "avazu": "the raw Avazu format: CSV with a header, `click` and `hour`",
     },

@@ -23,10 +23,10 @@ def _log(config: Config) -> Iterator[Problem]:
                 yield Problem(("data",), f"data.{name}: none given, expected a list of columns of the log")
     if data.log in ("criteo", "avazu") and data.path is None:
         yield Problem(("data", "log"), f"data.path: missing, expected the {data.log} file that data.log is to read")
-    if data.log in ("flights", "planted") and data.path is not None:
+    if data.log in ("flights", "planted", "mmoe") and data.path is not None:
         yield idle(("data", "path"), f"data.log: {data.log}, which brings its own rows", ("data", "log"))
-    if data.log != "planted" and data.options:
-        yield idle(("data", "options"), f"data.log: {data.log or 'none'}; only planted has options", ("data", "log"))
+    if data.log not in ("planted", "mmoe") and data.options:
+        yield idle(("data", "options"), f"data.log: {data.log or 'none'}; only planted and mmoe have options", ("data", "log"))
     # Known logs fix their own format, and Parquet has no text format.
     parquet = data.path is not None and PurePosixPath(data.path).suffix in (".parquet", ".pq")
     if data.log is not None or parquet:

@@ -24,7 +24,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "interaction": ARCHITECTURES,
 }
 # labels that a known log brings where none are given
-_BUILT_IN = 1
+_BUILT_IN = {"mmoe": 2}
 
 
 def _labels(config: Config) -> Iterator[Problem]:
@@ -77,7 +77,7 @@ def _architecture(config: Config) -> Iterator[Problem]:
             yield idle(("model", "sharing", name), why, ("model", "name"))
     if model.name == "shared_bottom" and not model.hidden:
         yield Problem(("model", "hidden"), "model.hidden: found [], expected layers of the bottom that tasks share")
-    tasks = len(labels) or _BUILT_IN
+    tasks = len(labels) or _BUILT_IN.get(config.data.log or "", 1)
     if model.name in ARCHITECTURES and model.name != "single" and tasks < 2:
         yield Problem(
             ("model", "name"),
@@ -110,7 +110,7 @@ def _esmm(labels: tuple[LabelConfig, ...]) -> Iterator[Problem]:
 
 
 def _selection(config: Config) -> Iterator[Problem]:
-    main = sum(label.role == "main" for label in config.data.labels) if config.data.labels else _BUILT_IN
+    main = sum(label.role == "main" for label in config.data.labels) if config.data.labels else _BUILT_IN.get(config.data.log or "", 1)
     for stage in ("pretrain", "retrain"):
         if main < 2 and given(getattr(config, stage), "select_by"):
             yield idle((stage, "select_by"), "one main task", ("data", "labels"))

@@ -104,11 +104,12 @@ class DataConfig(Section):
     """The log and how it is read."""
 
     path: str | None = Field(None, description="CSV, TSV or Parquet file(s); ${AUTODIM_DATA} is expanded")
-    log: Literal["flights", "planted", "criteo", "avazu"] | None = Field(
+    log: Literal["flights", "planted", "mmoe", "criteo", "avazu"] | None = Field(
         None, description="a log that autodim knows how to build or read; criteo and avazu also need `path`"
     )
     options: dict[str, int | float | str | bool] = Field(
-        default_factory=dict, description="planted: rows, slots, width, seed"
+        default_factory=dict,
+        description="planted: rows, slots, width, seed; mmoe: rows, dimension, correlation, scale, waves, noise, seed",
     )
     delimiter: str | None = Field(None, description="CSV: default by the file's name (.tsv: tab, else comma)")
     header: bool = Field(True, description="CSV: the first line names the columns")
