@@ -20,9 +20,11 @@ from autodim.cli.init import init
 from autodim.cli.ls import ls
 from autodim.cli.online import online
 from autodim.cli.oracle import oracle
+from autodim.cli.outcomes import outcomes
 from autodim.cli.predict import predict
 from autodim.cli.recipes import recipes
 from autodim.cli.refresh import refresh
+from autodim.cli.relate import relate
 from autodim.cli.report import report
 from autodim.cli.search import evaluate, prepare, pretrain, prune, retrain, search
 from autodim.cli.show import show
@@ -59,6 +61,8 @@ app.command(rich_help_panel=AFTER)(stress)
 app.command(rich_help_panel=AFTER)(hessian)
 app.command(rich_help_panel=AFTER)(widen)
 app.command(rich_help_panel=AFTER)(refresh)
+app.command(rich_help_panel=AFTER)(relate)
+app.command(rich_help_panel=AFTER)(outcomes)
 app.command(rich_help_panel=AFTER)(report)
 app.command(rich_help_panel=AFTER)(export)
 app.command(rich_help_panel=AFTER)(predict)

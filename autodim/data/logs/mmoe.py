@@ -36,7 +36,7 @@ LABELS = ("first", "second")
 
 
 def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
-    """Draw the log into `folder/mmoe.parquet`, the truth into `folder/truth.json`, and describe it.
+    """Draw the log into `folder/mmoe.parquet`, the truth into `folder/tasks.json`, and describe it.
 
     `data.options`: rows (20,000), dimension d (32), correlation p (.5), scale of the second label (1), waves: sines
     a label (4), noise (.1, its deviation), seed (0). A config that has a path already is described only.
@@ -51,7 +51,7 @@ def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
         path = str((folder / "mmoe.parquet").resolve())
         table, truth = draw(**options)
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-        (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+        (folder / "tasks.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     slots = tuple(SlotConfig(name=_name(i), kind="value") for i in range(int(options["dimension"])))
     return data.model_copy(
         update={
