@@ -82,7 +82,7 @@ def need_flights() -> None:
 
 
 def test_every_config_is_run_here():
-    names = [*SAMPLED, *AS_PUBLISHED, "flights", "planted", "planted_recovery", "template"]
+    names = [*SAMPLED, *AS_PUBLISHED, "flights", "planted", "planted_recovery", "template", "mmoe_synthetic"]
     assert sorted(names) == [c.stem for c in CONFIGS]
 
 
@@ -133,6 +133,17 @@ def test_planted(name, tmp_path, monkeypatch):
     found = walk(name, "data.options.rows=5000", *SHORT)
     truth = json.loads((Path(found["run"]) / "data" / "log" / "log" / "truth.json").read_text())
     assert list(found["widths"]) == list(truth["slots"])
+
+
+def test_a_log_of_numbers_alone_walks_the_road_though_nothing_is_cut(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = str(REPOSITORY / "configs" / "mmoe_synthetic.yaml")
+    options = ["data.options.rows=600", "pretrain.epochs=1", "threads=1"]
+    done = CliRunner().invoke(app, ["search", config, *options, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["widths"] == {} and found["budget"]["spent"] == 0
+    assert all(0 < task["rmse"] < 5 for task in found["models"][0]["test"])
 
 
 def test_the_template_runs_as_it_stands_on_a_log_that_fits_it(tmp_path, monkeypatch):

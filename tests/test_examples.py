@@ -26,6 +26,7 @@ EXPECTED = {
         r"written: tables.safetensors, widths.yaml",
         r"cut, nothing trained: test loss 0\.5[0-6]",
     ],
+    "08_rank_sharing": [r"correlation 0: .*shared_bottom 0\.", r"second loss x 100: .*single 0\.\d+/0\.\d+"],
 }
 
 

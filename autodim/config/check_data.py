@@ -26,7 +26,9 @@ def _log(config: Config) -> Iterator[Problem]:
     if data.log in ("flights", "planted", "mmoe") and data.path is not None:
         yield idle(("data", "path"), f"data.log: {data.log}, which brings its own rows", ("data", "log"))
     if data.log not in ("planted", "mmoe") and data.options:
-        yield idle(("data", "options"), f"data.log: {data.log or 'none'}; only planted and mmoe have options", ("data", "log"))
+        yield idle(
+            ("data", "options"), f"data.log: {data.log or 'none'}; only planted and mmoe have options", ("data", "log")
+        )
     # Known logs fix their own format, and Parquet has no text format.
     parquet = data.path is not None and PurePosixPath(data.path).suffix in (".parquet", ".pq")
     if data.log is not None or parquet:

@@ -110,7 +110,11 @@ def _esmm(labels: tuple[LabelConfig, ...]) -> Iterator[Problem]:
 
 
 def _selection(config: Config) -> Iterator[Problem]:
-    main = sum(label.role == "main" for label in config.data.labels) if config.data.labels else _BUILT_IN.get(config.data.log or "", 1)
+    main = (
+        sum(label.role == "main" for label in config.data.labels)
+        if config.data.labels
+        else _BUILT_IN.get(config.data.log or "", 1)
+    )
     for stage in ("pretrain", "retrain"):
         if main < 2 and given(getattr(config, stage), "select_by"):
             yield idle((stage, "select_by"), "one main task", ("data", "labels"))

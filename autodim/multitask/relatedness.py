@@ -1,8 +1,9 @@
 """Whether tasks are related: three measurements, each on its own, for every ordered pair.
 
-1. *Transfer* from A to B: the shared part learns from A alone, B's own parameters from B on features that are
-   detached. `(L_control - L_B^A) / (L_control - L_B^B)`, the control a frozen random trunk, the ceiling a shared part
-   that learned from B. 0: nothing of use; 1: as good as B's own training; below 0: worse than a random trunk.
+1. *Transfer* from A to B: the shared part learns from A alone, and then B's own parameters from B on its features,
+   which are detached. `(L_control - L_B^A) / (L_control - L_B^B)`, the control a frozen random trunk, the ceiling a
+   shared part that learned from B. 0: nothing of use; 1: as good as B's own training; below 0: worse than a random
+   trunk.
 2. *Look-ahead affinity* (Fifty et al., NeurIPS 2021, equation 1): `1 - L_j(th_s - lr g_i) / L_j(th_s)`, on the batch
    that g_i is of. Above 0: a step for i lowers j's loss.
 3. *Gradient cosine*: `K_ij / sqrt(K_ii K_jj)` of the exact Gramian, over everything shared, over the tables (at the

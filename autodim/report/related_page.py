@@ -31,7 +31,9 @@ def heat_map(
     parts = [svg.text(0, 16, title, "caption")]
     parts.append(svg.text(0, _HEAD - 8, "from, for:", "tick"))
     for j, task in enumerate(tasks):
-        parts.append(svg.text(room + (j + 0.5) * _CELL, _HEAD - 8, svg.fit(task, _CELL - 8), "head", "middle", title=task))
+        parts.append(
+            svg.text(room + (j + 0.5) * _CELL, _HEAD - 8, svg.fit(task, _CELL - 8), "head", "middle", title=task)
+        )
     for i, task in enumerate(tasks):
         y = _HEAD + i * (_CELL - 40)
         parts.append(svg.text(0, y + 36, svg.fit(task, room - 8), "label", title=task))

@@ -210,8 +210,9 @@ def _notes(config: Config, seeds: tuple[int, ...], share: float | None, sizes: d
     dense = ", ".join(f"{name} {size['dense']:,}" for name, size in each.items())
     spent = "uncut" if share is None else f"cut to {share:.4g} of the uniform embeddings and retrained"
     hidden = f" with layers {list(single.hidden)}" if single.name == "single" else ""
+    how = f"the same rows, settings and {len(seeds)} seeds"
     return [
-        f"Together: {config.model.name} ({sizes['together']['dense']:,} dense parameters); alone: {single.name}{hidden} "
-        f"({dense}); {spent}, the same rows, settings and {len(seeds)} seeds; figures of the test rows, mean ± standard "
-        "deviation over seeds; half widths of 95 % intervals of the difference over seeds (t) and over rows (paired).",
+        f"Together: {config.model.name} ({sizes['together']['dense']:,} dense parameters); alone: "
+        f"{single.name}{hidden} ({dense}); {spent}, {how}; figures of the test rows, mean ± standard deviation over "
+        "seeds; half widths of 95 % intervals of the difference over seeds (t) and over rows (paired).",
     ]

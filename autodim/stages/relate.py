@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
 from autodim.training.feed import fits
 from autodim.training.interrupt import StopFlag
-from autodim.training.loop import Training
+from autodim.training.loop import Point, Training
+from autodim.training.metrics import Metrics
 from autodim.training.network import Network
 from autodim.training.progress import Progress
 from autodim.training.seeds import derive
 
 PROBES = 100  # batches of a joint training that are measured where the caller does not say
-VERSION = 1  # of what a part holds
+VERSION = 2  # of what a part holds
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,20 @@ class Question:
     lr: float = 0.1
 
 
-class EachTask(Training):
+class OfOneTask(Training):
+    """A training that ends with the weights at the best validation loss of one task, and stops when it no longer falls.
+
+    Attributes:
+        source: the task's position.
+    """
+
+    source: int = 0
+
+    def _judged(self, found: Sequence[Metrics]) -> tuple[dict[str, dict[str, float | int | None]], float]:
+        return super()._judged(found)[0], -found[self.source].loss
+
+
+class OfEachTask(Training):
     """A training that goes on until no task's validation loss has fallen for `patience` evaluations."""
 
     def _finished(self) -> bool:
@@ -90,7 +105,7 @@ def relate(config: Config, question: Question, progress: Progress) -> tuple[dict
     Raises:
         ConfigError: fewer than two labels.
 
-    Cost: T + 2 trainings a seed; it is said before they start.
+    Cost: 2 T + 2 trainings a seed, T + 1 of them of heads only; it is said before they start.
     """
     if len(config.data.labels) == 1:
         raise ConfigError("data.labels: found 1, expected two or more: relatedness is of pairs of tasks")
@@ -167,69 +182,93 @@ class Parts:
         return found
 
     def train(self, name: str, seed: int) -> dict[str, Any]:
-        """Best validation losses of the tasks, and of the joint training its probes."""
-        network, step = self.step(name, seed)
+        """Best validation losses of the tasks, and of the joint training its probes.
+
+        Transfer has two trainings: the shared part from its task; then it is frozen, and fresh heads learn. So the
+        heads of all shared parts, the control's too, have had the same training; and they are not those that the
+        shared part has learned to suit, which would favour its own task.
+        """
+        network = self.network(name, seed)
+        if name == "joint":
+            step = self.step(network, None).probing(self.every, self.question.lr)
+        else:
+            if name != "control":
+                source = int(name.removeprefix("from-"))
+                self.fit(network, self.step(network, SharedFrom(source, own_parameters(network))), seed, source)
+            fresh = self.network(name, derive(seed, "heads"))
+            with torch.no_grad():
+                for mine, drawn in zip(own_parameters(network), own_parameters(fresh), strict=True):
+                    for parameter, value in zip(mine, drawn, strict=True):
+                        parameter.copy_(value)
+            step = self.step(network, SharedFrom(None, own_parameters(network)))
+        title = {"control": "heads on a random trunk", "joint": "all tasks"}.get(name, "heads on that")
+        points = self.fit(network, step, seed, None, title)
+        losses = [min(valid_loss(p.tasks[task]) for p in points) for task in self.log.labels]
+        return {"losses": losses, "probes": [_probe_json(p) for p in step.probes]}
+
+    def fit(
+        self, network: Network, step: ProbedStep, seed: int, source: int | None, title: str = ""
+    ) -> tuple[Point, ...]:
+        """One training to its end: of one task, or of each."""
         device, train, valid = self.session.device, self.log.part("train"), self.log.part("valid")
         if device.type != "cpu":
             train, valid = (part.to(device) if fits(part, device) else part for part in (train, valid))
-        # the schedules belong to the rules that made the step
-        training = EachTask(network, step, (train, valid), self.config, derive(seed, "relate"), None, self.schedules)
-        title = {"control": "frozen random trunk", "joint": "all tasks"}.get(name)
-        title = title or f"from {self.log.labels[int(name.removeprefix('from-'))]}"
-        training.run(self.session.progress, f"relate: seed {seed}, {title}", self.session.stop)
-        losses = [min(valid_loss(p.tasks[task]) for p in training.points) for task in self.log.labels]
-        return {"losses": losses, "probes": [_probe_json(p) for p in step.probes]}
+        made = OfEachTask if source is None else OfOneTask
+        training = made(network, step, (train, valid), self.config, derive(seed, "relate"), None, self.schedules)
+        if isinstance(training, OfOneTask):
+            training.source = source or 0
+            title = f"shared part from {self.log.labels[training.source]}"
+        return training.run(self.session.progress, f"relate: seed {seed}, {title}", self.session.stop).points
 
-    def step(self, name: str, seed: int) -> tuple[Network, ProbedStep]:
-        """A fresh network and what trains it."""
+    def network(self, name: str, seed: int) -> Network:
+        """A fresh network."""
         log, model = self.log, self.model
         if name == "control":  # fresh tables are so short that their features would hardly depend on the row
             std = max(model.init_std, model.width**-0.5)
             model = model.model_copy(update={"init_std": std})
         layout = uniform_layout(log.slots, log.tables, model.width)
-        network = build_log_network(model, layout, log, derive(seed, "relate"))
-        device = self.session.device
-        network.to(device)
-        own = own_parameters(network)
-        rules = log_rules(network, self.config, log)
+        return build_log_network(model, layout, log, derive(seed, "relate")).to(self.session.device)
+
+    def step(self, network: Network, weighting: SharedFrom | None) -> ProbedStep:
+        """What trains it, with fresh optimizers."""
+        rules = log_rules(network, self.config, self.log)
         self.schedules = rules.schedules
-        weighting = None
-        if name != "joint":
-            weighting = SharedFrom(None if name == "control" else int(name.removeprefix("from-")), own)
-        step = ProbedStep(
+        return ProbedStep(
             network,
             rules.optimizers,
             weighting,
             perturbation=rules.perturbation,
             clippers=rules.clippers,
-            missing=bool(torch.isnan(log.part("train").labels).any()),
-            bf16=use_bf16(self.config.bf16, device),
-            tasks=log.tasks,
+            missing=bool(torch.isnan(self.log.part("train").labels).any()),
+            bf16=use_bf16(self.config.bf16, self.session.device),
+            tasks=self.log.tasks,
         )
-        return network, step.probing(self.every, self.question.lr) if name == "joint" else step
 
     def cost(self) -> str:
         """What is about to be spent, in a sentence; times a few steps."""
+        tasks, seeds = len(self.log.labels), len(self.question.seeds)
         wanted = [(name, seed) for seed in self.question.seeds for name in self.names()]
         left = [one for one in wanted if not self.path(*one).is_file()]
         text = (
-            f"relate: {len(wanted)} trainings ({len(self.question.seeds)} seeds x ({len(self.log.labels)} tasks, a "
-            f"control, all together)) of at most {self.steps:,} steps of {self.config.batch:,} rows"
+            f"relate: {seeds * (2 * tasks + 2)} trainings ({seeds} seeds x ({tasks} shared parts and the heads on "
+            "each, heads on a random one, all together)), each of at most "
+            f"{self.steps:,} steps of {self.config.batch:,} rows"
         )
         if not left:
             return f"{text}; all are done"
-        network, step = self.step("joint", 0)
+        step = self.step(self.network("joint", 0), None)
         train = self.log.part("train")
         order = Order(len(train), self.config.batch, 0)
-        step.every, began = 0, time.perf_counter()
+        began = time.perf_counter()
         for k in range(4):
             if k == 1:
                 began = time.perf_counter()
             step(train.batch(order.rows(0, k % order.steps_per_epoch), self.session.device), k)
         seconds = (time.perf_counter() - began) / 3
-        done = len(wanted) - len(left)
+        count = sum(2 if name.startswith("from-") else 1 for name, _ in left)
+        done = seeds * (2 * tasks + 2) - count
         return (
-            f"{text}; {done} are done; the others take at most about {_clock(len(left) * self.steps * seconds)} at "
+            f"{text}; {done} are done; the others take at most about {_clock(count * self.steps * seconds)} at "
             f"{1000 * seconds:.2g} ms a step, less where they stop early; each seed also probes a batch in {self.every}"
         )
 
@@ -239,8 +278,9 @@ class Parts:
         errors = f"over {seeds} seeds" if seeds > 1 else "over the probed batches of one seed (transfer has none)"
         return [
             f"Measured with {self.model.name}, its shared part; standard errors (after ±) {errors}.",
-            "Transfer: the shared part learns from the row's task alone, the column's head from its own labels; 1 is "
-            "what the column's own training gives, 0 a frozen random trunk; best losses on the validation rows.",
+            "Transfer: the shared part learns from the row's task alone and is frozen, then the column's head learns "
+            "from its own labels; 1 is what a shared part from the column's task gives, 0 a random one; best losses on "
+            "the validation rows.",
             f"Affinity: the share by which a step of plain gradient descent ({self.question.lr:g} times the gradient) "
             "for the row's task lowers the column's loss on the same batch.",
             f"Cosines: exact, of everything shared, in one of {self.every} batches of a training of all tasks.",
@@ -267,4 +307,3 @@ def _rows(matrix: torch.Tensor) -> list[list[float | None]]:
 
 def _clock(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-

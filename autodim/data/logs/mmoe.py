@@ -114,7 +114,9 @@ def _name(column: int) -> str:
 def _options(data: DataConfig) -> dict:
     for name in data.options:
         if name not in OPTIONS:
-            raise ConfigError(f"data.options.{name}: the log mmoe has no such option{did_you_mean(name, OPTIONS)}")
+            raise ConfigError(
+                f"data.options.{name}: the log mmoe has no such option{did_you_mean(name, list(OPTIONS))}"
+            )
     found = {**OPTIONS, **data.options}
     for name, (low, high) in LIMITS.items():
         value = found[name]
