@@ -76,7 +76,7 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     return Estimate(statistics.fmean(found), error, len(found))
 
 
-def share_of_gain(control: float, other: float, own: float, flat: float = 2e-3) -> float:
+def share_of_gain(control: float, other: float, own: float, flat: float = 5e-3) -> float:
     """Transfer: the share of what own training gains over the control that another task's training gives.
 
     Returns:
@@ -156,7 +156,7 @@ def _step_words(pair: Pair) -> str:
     half = found.half or 0.0
     size = f"affinity {found.mean:+.2g}" + (f" ± {half:.1g}" if half else "")
     if abs(found.mean) <= half:
-        return f"a step for {a} leaves {b}'s loss as it is ({size})"
+        return f"a step for {a} has no clear effect on the loss of {b} ({size})"
     return f"a step for {a} {'lowers' if found.mean > 0 else 'raises'} {b}'s loss ({size})"
 
 
@@ -167,7 +167,7 @@ def _cosine_words(pair: Pair) -> str:
     half = found.half or 0.0
     size = f"cosine {numbers.difference(found.mean, 2, ascii=True)}" + (f" ± {numbers.ratio(half, 2)}" if half else "")
     if abs(found.mean) <= half:
-        word = "have no common direction"
+        word = "show no clear common direction"
     else:
         word = "agree on average" if found.mean > 0 else "disagree on average"
     return f"their gradients {word} ({size}) and conflict in {100 * (below.mean or 0):.0f} % of the batches"
