@@ -18,6 +18,7 @@ import torch
 
 from autodim import artifact
 from autodim.config.schema import Config, TrainConfig
+from autodim.config.sections.train import WatchConfig
 from autodim.config.sections.weighting import WeightingConfig
 from autodim.data.batches import Order
 from autodim.data.columns import EncodedLog
@@ -36,7 +37,8 @@ from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
 from autodim.training.feed import fits
 from autodim.training.interrupt import StopFlag
-from autodim.training.loop import Point, Training
+from autodim.training.history import Point
+from autodim.training.loop import Training
 from autodim.training.metrics import Metrics
 from autodim.training.network import Network
 from autodim.training.progress import Progress
@@ -78,10 +80,9 @@ class OfEachTask(Training):
     """A training that goes on until no task's validation loss has fallen for `patience` evaluations."""
 
     def _finished(self) -> bool:
-        names = [task.name for task in self.step.tasks]
-        losses = [[valid_loss(p.tasks[name]) for p in self.points] for name in names]
-        if not self.points:
-            return False
+        if self.stopped or not self.points:
+            return self.stopped
+        losses = [[valid_loss(p.tasks[task.name]) for p in self.points] for task in self.step.tasks]
         return all(len(one) - 1 - one.index(min(one)) >= self.config.patience for one in losses)
 
 
@@ -97,7 +98,7 @@ def relate(config: Config, question: Question, progress: Progress) -> tuple[dict
     The shared part is that of the config's model where all that is a task's own reads shared features
     (`shared_bottom`, `omoe`, `mmoe`), otherwise of a shared bottom on the same input. Losses are the best of a
     training on the validation rows; the test rows are not read. Settings of training are `pretrain`'s, with the plain
-    sum for the joint training.
+    sum for the joint training, over shuffled epochs, without a plateau.
 
     Returns:
         What relate.json holds, and its pairs.
@@ -288,9 +289,16 @@ class Parts:
 
 
 def plain(config: TrainConfig) -> TrainConfig:
-    """The settings of a training without what several tasks or long runs need of it."""
-    change = {"weighting": WeightingConfig(), "accumulate": 1, "windows": None, "keep_state": False}
-    return config.model_copy(update={k: v for k, v in change.items() if k in type(config).model_fields})
+    """The settings of a training without what would set tasks against each other, or goes back to checkpoints."""
+    change = {
+        "weighting": WeightingConfig(),
+        "plateau": 1.0,  # it looks at one task
+        "accumulate": 1,
+        "windows": None,
+        "watch": WatchConfig(),
+        "keep_state": False,
+    }
+    return config.model_copy(update=change)
 
 
 def _probe_json(found: Probe) -> dict[str, Any]:
