@@ -36,8 +36,8 @@ from autodim.stages.search import write_config
 from autodim.stages.session import Session
 from autodim.training.device import set_up, use_bf16
 from autodim.training.feed import fits
-from autodim.training.interrupt import StopFlag
 from autodim.training.history import Point
+from autodim.training.interrupt import StopFlag
 from autodim.training.loop import Training
 from autodim.training.metrics import Metrics
 from autodim.training.network import Network
