@@ -295,7 +295,7 @@ def plain(config: TrainConfig) -> TrainConfig:
         "plateau": 1.0,  # it looks at one task
         "accumulate": 1,
         "windows": None,
-        "watch": WatchConfig(),
+        "watch": WatchConfig(k=1e6),  # numbers that are not finite still end it; a jump of a loss is no news here
         "keep_state": False,
     }
     return config.model_copy(update=change)
