@@ -2,15 +2,15 @@
 
 Shows the stages from Python: one encoded log for many runs, a model of each label alone as reference, and what a loss
 that is 100 times another's does to a shared model (labels 10 times as large, had they not been standardised).
-Without arguments it is a minute's sketch; `--full` takes three seeds, more rows and epochs, and about seven minutes.
+Without arguments it is a minute's sketch; `--full` takes three seeds, more rows and epochs, and about five minutes.
 
     python examples/08_rank_sharing.py --full
 """
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 from autodim.config import load_config
 from autodim.config.schema import Config
@@ -28,21 +28,21 @@ FULL = "--full" in sys.argv
 SEEDS = range(3) if FULL else range(1)
 ROWS, EPOCHS = (20_000, 20) if FULL else (2_000, 2)
 # bottom, experts and the single networks hold about as many weights each: 16 inputs, 128 units, towers of 8
+EXPERTS = ["model.sharing={experts: 8, expert_hidden: [16], towers: [8]}"]
 MODELS: dict[str, list[str]] = {
     "single": ["model.hidden=[128,8]"],
     "shared_bottom": ["model.hidden=[128]", "model.sharing.towers=[8]"],
-    "omoe": ["model.sharing.experts=8", "model.sharing.expert_hidden=[16]", "model.sharing.towers=[8]"],
-    "mmoe": ["model.sharing.experts=8", "model.sharing.expert_hidden=[16]", "model.sharing.towers=[8]"],
-    "ple": ["model.sharing.own_experts=3", "model.sharing.shared_experts=2", "model.sharing.levels=1"],
+    "omoe": EXPERTS,
+    "mmoe": EXPERTS,
+    "ple": ["model.sharing={own_experts: 3, shared_experts: 2, levels: 1}"],
 }
-LOG = [f"data.options={{rows: {ROWS}, dimension: 16, waves: 3, correlation: %g}}", "data.log=mmoe"]
-TRAIN = [f"pretrain.epochs={EPOCHS}", "pretrain.batch=256", "pretrain.evals_per_epoch=1", "pretrain.select_by=mean"]
-HEAVY = ["pretrain.weighting={name: static, weights: {second: 100}}"]
+LOG = f"data.options={{rows: {ROWS}, dimension: 16, waves: 3, correlation: %g}}"
 
 
 def config(folder: Path, correlation: float, *overrides: str) -> Config:
-    text = "model: {name: dnn}\npretrain: {optimizer: {dense: {lr: 5e-3}}}\nthreads: 1\ndata: {log: mmoe}\n"
-    return load_config(text, [f"run={folder}", LOG[0] % correlation, *TRAIN, *overrides]).config
+    train = f"{{batch: 256, epochs: {EPOCHS}, evals_per_epoch: 1, select_by: mean, optimizer: {{dense: {{lr: 5e-3}}}}}}"
+    text = f"model: {{name: dnn}}\npretrain: {train}\nthreads: 1\ndata: {{log: mmoe}}\n"
+    return load_config(text, [f"run={folder}", LOG % correlation, *overrides]).config
 
 
 def losses(run: Run, log: EncodedLog, session: Session) -> list[float]:
@@ -61,15 +61,14 @@ def rank(root: Path, correlation: float, extra: list[str], session: Session) -> 
             wanted = config(root, correlation, f"model.name={name}", f"seed={seed}", *options, *extra)
             run = Run(base.folder / f"{name}-{seed}-{len(extra)}", wanted, {"prepare": base.stage("prepare")})
             if name == "single":  # a model for each label, which no weight of the other can touch
-                alone = wanted.model_copy(update={"pretrain": config(root, correlation).pretrain})
+                alone = wanted.model_copy(update={"pretrain": base.config.pretrain})
                 runs = [Run(base.folder / f"{name}-{seed}-{t}", alone, run.shared) for t in range(2)]
                 each = [losses(r, OneLabel.of(log, t), session)[0] for t, r in enumerate(runs)]
             else:
                 each = losses(run, log, session)
             found.setdefault(name, []).append(each)
-    means = {n: [statistics.fmean(t) for t in zip(*rows, strict=True)] for n, rows in found.items()}
-    ranked = sorted(means, key=lambda n: sum(means[n]))
-    shown = ", ".join(f"{n} {means[n][0]:.3f}/{means[n][1]:.3f}" for n in ranked)
+    means = {n: [fmean(t) for t in zip(*rows, strict=True)] for n, rows in found.items()}
+    shown = ", ".join(f"{n} {a:.3f}/{b:.3f}" for n, (a, b) in sorted(means.items(), key=lambda item: sum(item[1])))
     print(f"correlation {correlation:g}{', second loss x 100' if extra else ''}: {shown}", flush=True)
 
 
@@ -77,4 +76,4 @@ with tempfile.TemporaryDirectory() as folder:
     session = Session(set_up("cpu", 1))
     for correlation in (0.0, 0.5, 1.0):
         rank(Path(folder), correlation, [], session)
-    rank(Path(folder), 0.5, HEAVY, session)
+    rank(Path(folder), 0.5, ["pretrain.weighting={name: static, weights: {second: 100}}"], session)
