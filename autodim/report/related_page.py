@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 
 from autodim.report import numbers, svg
-from autodim.report.axes import Scale, left_axis, padded
+from autodim.report.axes import Scale, left_axis, padded, tick_digits, ticks
 from autodim.report.related import HEADS, Estimate, Pair, pair_cells
 
-_CELL, _HEAD = 104.0, 84.0
+_CELL, _HEAD = 104.0, 58.0
 _NEGATIVE = "".join(
     f"svg .n{k} {{ fill: color-mix(in srgb, var(--poor) {share}%, var(--card)); }} "
     for k, share in enumerate((4, 22, 42, 62, 82))
@@ -68,8 +68,9 @@ def course_chart(found: Sequence[Pair]) -> str:
     left, right, top, bottom = 62.0, 720.0, 40.0, 260.0
     y = Scale(*padded([0.0, *(v for line in lines.values() for _, v in line)]), bottom, top)
     x = Scale(0.0, 1.0, left, right)
+    digits = tick_digits(ticks(y.low, y.high, 6), 2)
     title = "Cosine of the gradients over the training"
-    parts = [svg.text(0, 16, title, "caption"), *left_axis(y, left, right, lambda v: f"{v:.2f}")]
+    parts = [svg.text(0, 16, title, "caption"), *left_axis(y, left, right, lambda v: f"{v:.{digits}f}")]
     parts.append(svg.line(left, y(0.0), right, y(0.0), "mark"))
     for share, name in ((0.0, "start"), (0.5, "half"), (1.0, "end")):
         parts.append(svg.text(x(share), bottom + 18, name, "tick", "middle"))
@@ -86,7 +87,9 @@ def course_chart(found: Sequence[Pair]) -> str:
 def related_page(title: str, tasks: Sequence[str], found: Sequence[Pair], notes: Sequence[str]) -> str:
     """The whole page."""
     by = {(p.source, p.target): p for p in found}
-    size = max((abs(p.affinity.mean) for p in found if p.affinity.mean is not None), default=0.0) or 1.0
+    known = [p.affinity for p in found if p.affinity.mean is not None]
+    # the deepest colour is beyond the noise, so that a map of noise is pale
+    size = max((abs(a.mean or 0.0) + 2 * (a.error or 0.0) for a in known), default=0.0) or 1.0
 
     def of(pick: Callable[[Pair], Estimate]) -> Callable[[int, int], Estimate | None]:
         return lambda i, j: None if i == j else pick(by[tasks[i], tasks[j]])
@@ -95,10 +98,11 @@ def related_page(title: str, tasks: Sequence[str], found: Sequence[Pair], notes:
         heat_map("Transfer: share of own training", tasks, of(lambda p: p.transfer), 1.0),
         heat_map("Look-ahead affinity", tasks, of(lambda p: p.affinity), size, digits=0),
         heat_map("Gradient cosine", tasks, of(lambda p: p.cosine["all"]), 1.0),
-        heat_map("Gradient cosine, tables", tasks, of(lambda p: p.cosine["tables"]), 1.0),
-        heat_map("Gradient cosine, trunk", tasks, of(lambda p: p.cosine["trunk"]), 1.0),
         heat_map("Share of batches in conflict", tasks, of(lambda p: p.conflict["all"]), 1.0),
     ]
+    if any(p.cosine["tables"].mean is not None for p in found):  # otherwise the trunk is all
+        maps.append(heat_map("Gradient cosine, tables", tasks, of(lambda p: p.cosine["tables"]), 1.0))
+        maps.append(heat_map("Gradient cosine, trunk", tasks, of(lambda p: p.cosine["trunk"]), 1.0))
     head = "".join(f'<th scope="col"{_left(k)}>{_text(h)}</th>' for k, h in enumerate(HEADS))
     body = "".join(
         "<tr>" + "".join(f"<td{_left(k)}>{_text(c)}</td>" for k, c in enumerate(pair_cells(p))) + "</tr>" for p in found
@@ -130,7 +134,7 @@ def _text(text: str) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    return numbers.difference(value, digits) if digits else f"{value:+.2g}".replace("-", numbers.MINUS, 1)
+    return numbers.difference(value, digits) if digits else f"{value:+.2g}"
 
 
 def _short(value: float, digits: int) -> str:

@@ -254,7 +254,7 @@ def test_transfer_is_one_from_the_same_task_and_nothing_from_noise(tmp_path, cap
 
     folder = tmp_path / "run" / "relate"
     page = (folder / "relate.html").read_text()
-    assert page.count("<svg") == 7 and "http" not in page.split("</style>")[1] and "<script" not in page
+    assert page.count("<svg") == 5 and "http" not in page.split("</style>")[1] and "<script" not in page
     assert all(pair.words.split("(")[0] in page for pair in found)
     assert json.loads((folder / "relate.json").read_text())["pairs"][0]["words"] == found[0].words
     kept = {p: p.stat().st_mtime_ns for p in (folder / "parts").iterdir()}
