@@ -147,7 +147,7 @@ def _search(config: Config) -> Iterator[Problem]:
             why = f"prune.strategy: {prune.strategy}, only with {', '.join(_PER_TASK)}"
             yield idle((*here, name), why, ("prune", "strategy"))
         return
-    if (len(main) if labels else _BUILT_IN) < 2:
+    if (len(main) if labels else _BUILT_IN.get(config.data.log or "", 1)) < 2:
         for name in given_here:
             yield idle((*here, name), "one main task", ("data", "labels"))
         return
