@@ -29,8 +29,8 @@ def relate(
     settings, numbers = read_config(config, overrides), read_seeds(seeds)
 
     from autodim.report.related import HEADS, pair_cells
-    from autodim.stages.relate import Question
     from autodim.stages.relate import relate as run
+    from autodim.stages.relate_parts import Question
 
     result, found = run(settings, Question(tuple(numbers), every, lookahead), progress(as_json, quiet))
     if as_json:

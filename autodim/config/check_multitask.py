@@ -27,6 +27,10 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 _BUILT_IN = {"mmoe": 2}
 
 
+def _built_in(config: Config) -> int:
+    return _BUILT_IN.get(config.data.log or "", 1)
+
+
 def _labels(config: Config) -> Iterator[Problem]:
     labels = config.data.labels
     named = {label.name: label for label in labels}
@@ -77,7 +81,7 @@ def _architecture(config: Config) -> Iterator[Problem]:
             yield idle(("model", "sharing", name), why, ("model", "name"))
     if model.name == "shared_bottom" and not model.hidden:
         yield Problem(("model", "hidden"), "model.hidden: found [], expected layers of the bottom that tasks share")
-    tasks = len(labels) or _BUILT_IN.get(config.data.log or "", 1)
+    tasks = len(labels) or _built_in(config)
     if model.name in ARCHITECTURES and model.name != "single" and tasks < 2:
         yield Problem(
             ("model", "name"),
@@ -110,11 +114,7 @@ def _esmm(labels: tuple[LabelConfig, ...]) -> Iterator[Problem]:
 
 
 def _selection(config: Config) -> Iterator[Problem]:
-    main = (
-        sum(label.role == "main" for label in config.data.labels)
-        if config.data.labels
-        else _BUILT_IN.get(config.data.log or "", 1)
-    )
+    main = sum(label.role == "main" for label in config.data.labels) if config.data.labels else _built_in(config)
     for stage in ("pretrain", "retrain"):
         if main < 2 and given(getattr(config, stage), "select_by"):
             yield idle((stage, "select_by"), "one main task", ("data", "labels"))
@@ -147,7 +147,7 @@ def _search(config: Config) -> Iterator[Problem]:
             why = f"prune.strategy: {prune.strategy}, only with {', '.join(_PER_TASK)}"
             yield idle((*here, name), why, ("prune", "strategy"))
         return
-    if (len(main) if labels else _BUILT_IN.get(config.data.log or "", 1)) < 2:
+    if (len(main) if labels else _built_in(config)) < 2:
         for name in given_here:
             yield idle((*here, name), "one main task", ("data", "labels"))
         return

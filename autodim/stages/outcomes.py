@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
+from autodim.config.sections.prune import TasksConfig
 from autodim.config.sections.weighting import WeightingConfig
 from autodim.data.columns import Columns, EncodedLog
 from autodim.data.tasks import Task
@@ -166,6 +167,7 @@ def _alone_run(parent: Run, task: int) -> Run:
             "data": config.data.model_copy(update={"labels": () if label is None else (label,)}),
             "pretrain": config.pretrain.model_copy(update=plain),
             "retrain": config.retrain.model_copy(update=plain),
+            "prune": config.prune.model_copy(update={"tasks": TasksConfig()}),
         }
     )
     return Run(parent.folder / f"alone-{task}", config, {"prepare": parent.stage("prepare")}, say=parent.say)

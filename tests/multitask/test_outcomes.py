@@ -56,6 +56,7 @@ def compared(tiny_log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         "  split: {by: random, valid: .2, test: .2}\n"
         "model: {name: mmoe, width: 4, init_std: .3, sharing: {experts: 2}}\n"
         "pretrain: {batch: 128, epochs: 2, evals_per_epoch: 1, optimizer: {tables: {lr: 3e-2}, dense: {lr: 1e-2}}}\n"
+        "prune: {tasks: {weights: {click: 2}}}\n"
         "retrain: {batch: 128, epochs: 1, evals_per_epoch: 1}\n"
     )
     command = ["outcomes", str(config), "--seeds", "0,1", "--share", "0.5", "--json"]

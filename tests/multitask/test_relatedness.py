@@ -25,7 +25,8 @@ from autodim.multitask.alone import alone, measured
 from autodim.multitask.relatedness import ProbedStep, SharedFrom, own_parameters, probe
 from autodim.report.related import Estimate, SeedRecord, estimate, pairs, share_of_gain
 from autodim.stages.model_folder import build_network
-from autodim.stages.relate import Question, relate
+from autodim.stages.relate import relate
+from autodim.stages.relate_parts import Question
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 from autodim.training.progress import Progress
