@@ -194,7 +194,8 @@ def _entry(run: str, slot: str, curvature: Curvature) -> dict[str, Any]:
 def table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Head and cells: a line a slot and run; with two runs also the second's frequent ids against the first's."""
     head = ["slot", "run", "ids", "Spearman count", "Pearson count", "Spearman gradient", "Pearson gradient"]
-    head += ["frequent tenth", "others", "to first"]
+    several = len({e["run"] for e in entries}) > 1
+    head += ["frequent tenth", "others", *(["to first"] if several else [])]
     body = []
 
     def shown(value: float | None, form: Callable[[float], str]) -> str:
@@ -208,7 +209,8 @@ def table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]
             cells += [shown(entry[n], lambda v: f"{v:.3g}") for n in ("top_frequent", "top_rare")]
             base = own[0]["top_frequent"]
             ratio = entry["top_frequent"] / base if base and entry["top_frequent"] is not None else None
-            cells.append("" if entry is own[0] else shown(ratio, lambda v: f"{v:.2f}"))
+            if several:
+                cells.append("" if entry is own[0] else shown(ratio, lambda v: f"{v:.2f}"))
             body.append([slot, entry["run"], f"{entry['ids']:,}", *cells])
     return head, body
 

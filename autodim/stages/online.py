@@ -43,6 +43,9 @@ from autodim.training.seeds import derive
 STAGES = {"small": "retrain", "uniform": "pretrain"}
 
 
+MARK = "continued_from.json"  # whose continuation a folder is
+
+
 def continue_run(folder: Path, config: Config, data: Path, which: str, progress: Progress) -> dict[str, Any]:
     """Train a run's model on with new rows.
 
@@ -55,7 +58,8 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
         `new_ids` per table, `kept_state`, and per label `before` and `after`: metrics on the new rows' test part.
 
     Raises:
-        RunError: no such model. ConfigError: the new folder is the old one, or settings that would need another model.
+        RunError: no such model. ConfigError: the new folder is the old one or another run's, or settings that would
+            need another model.
         Interrupted: a signal came; the same command continues.
     """
     old, out = open_run(folder), Path(config.run)
@@ -76,12 +80,15 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
             "data.labels: a regression is learnt in units of its own training rows, which new rows change; an online "
             "continuation takes binary labels only; search the new rows instead"
         )
+    _check_target(out, folder)
     device = set_up(config.device, config.threads)
-    section = old_log.manifest.data.model_copy(update={"path": str(data), "log": None, "options": {}})
+    read: dict[str, Any] = {"path": str(data), "log": None, "options": {}, "max_bad_rows": config.data.max_bad_rows}
+    section = old_log.manifest.data.model_copy(update=read)
     config = config.model_copy(update={"data": section})
     run = Run(out, config, say=progress.line)
     with artifact.Lock(out), StopFlag() as stop:
         session = Session(device, progress, stop)
+        artifact.write_json(out / MARK, {"from": str(folder.resolve())})
         write_config(run)
         log = _prepare(run, old_log, session)
         train = config.retrain if stage == "retrain" else config.pretrain
@@ -129,6 +136,17 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
         }
         artifact.write_json(out / "continue.json", result)
     return result
+
+
+def _check_target(out: Path, folder: Path) -> None:
+    """Raises ConfigError where the new folder is another run's: it would be taken over."""
+    if not (out / "config.yaml").is_file():
+        return
+    mark = out / MARK
+    found = artifact.read_json(mark)["from"] if mark.is_file() else None
+    if found != str(folder.resolve()):
+        what = "a run of its own" if found is None else f"the continuation of {found}"
+        raise ConfigError(f"--out: {out} is {what}; expected a new folder, or the continuation of {folder}")
 
 
 def _prepare(run: Run, old: EncodedLog, session: Session) -> EncodedLog:

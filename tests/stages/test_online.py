@@ -11,7 +11,7 @@ from autodim.config.reader import load_config
 from autodim.data.frame import encode_rows
 from autodim.data.text import coded
 from autodim.data.vocabulary import Counter
-from autodim.errors import ConfigError, RunError
+from autodim.errors import ConfigError, DataError, RunError
 from autodim.stages.model_folder import load_network
 from autodim.stages.online import continue_run, grown
 from autodim.stages.predict import open_run, predict
@@ -145,3 +145,23 @@ def test_a_run_without_kept_state_says_so_and_goes_on(tiny_log, tmp_path):
     assert not result["kept_state"]
     with pytest.raises(RunError):
         continue_run(tmp_path / "next", config_of(tmp_path, tmp_path / "x"), tmp_path / "new.csv", "uniform", QUIET)
+
+
+def test_a_continuation_never_takes_another_run_over(done, tiny_log, tmp_path):
+    search(tiny_config(tiny_log, tmp_path / "other"), QUIET, ("prepare",))
+    before = (tmp_path / "other" / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match="is a run of its own"):
+        continued(done, tmp_path / "other")
+    assert (tmp_path / "other" / "config.yaml").read_text() == before
+    artifact.write_json(tmp_path / "other" / "continued_from.json", {"from": "/another/run"})
+    with pytest.raises(ConfigError, match="is the continuation of /another/run"):
+        continued(done, tmp_path / "other")
+
+
+def test_bad_rows_are_left_out_of_a_continuation_on_request(done, tmp_path):
+    text = (done / "new.csv").read_text()
+    (done / "broken.csv").write_text(text + "only,three,fields\n")
+    with pytest.raises(DataError, match="max_bad_rows"):
+        continued(done, tmp_path / "next", data="broken.csv")
+    result = continued(done, tmp_path / "next", "data.max_bad_rows=1", data="broken.csv")
+    assert sum(result["rows"].values()) == 1200
