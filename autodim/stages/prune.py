@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autodim import artifact
-from autodim.config.schema import Config
+from autodim.config.schema import Config, PruneConfig
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
@@ -270,12 +270,20 @@ def cached_score(
                 temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))}
             )
     tensors, rows = load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"]
+    statistics, means = weighed_statistics(tensors, rows, log, settings)
+    if settings.precision == "auto":
+        statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log)})
+    return statistics, means
+
+
+def weighed_statistics(
+    tensors: dict[str, Tensor], rows: int, log: EncodedLog, settings: PruneConfig
+) -> tuple[Statistics, dict[str, Tensor]]:
+    """What `score` found on a log, its main tasks weighed as the settings say; and the mean vector of each slot."""
     main = [task.name for task in log.tasks if task.role == "main"]
     statistics, means = statistics_of(tensors, rows, main)
     if any(settings.tasks.weights.get(name, 1.0) != 1 for name in statistics.tasks):
         statistics = weighed(statistics, settings.tasks.weights, signed=True)
-    if settings.precision == "auto":
-        statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log)})
     return statistics, means
 
 

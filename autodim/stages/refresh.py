@@ -39,7 +39,7 @@ from autodim.stages.export import read_allocation
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
 from autodim.stages.pretrain import pretrain_inputs, run_result
-from autodim.stages.prune import cached_score, problem_of, prune_inputs, statistics_of
+from autodim.stages.prune import cached_score, problem_of, prune_inputs, weighed_statistics
 from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.search import write_config
@@ -148,6 +148,11 @@ def check_refresh(config: Config, before: Allocation) -> None:
         raise ConfigError(
             "refresh: the budget is a quality, which has to be measured on the new log's own cuts; search it anew"
         )
+    if config.prune.tasks.combine == "worst":
+        raise ConfigError(
+            "refresh: prune.tasks.combine is worst, and here a width changes by what it gains for the sum of the "
+            "tasks; search the new log anew"
+        )
     if config.prune.precision == "auto":
         raise ConfigError(
             "refresh: prune.precision is auto, and widths are weighed here without what rounding takes; expected one "
@@ -191,7 +196,7 @@ def live_moments(full: Network, config: Config, log: EncodedLog, session: Sessio
     """Spectral statistics of the live model's slot vectors (their biases left out) on the new log."""
     settings = config.prune
     tensors = score(full, log.part(settings.on), session, settings.rows, settings.curvature, tasks=log.tasks)
-    return statistics_of(tensors, 0)[0].extra["spectral"]
+    return weighed_statistics(tensors, 0, log, settings)[0].extra["spectral"]
 
 
 def new_entries(problem: Problem, before: Allocation, chosen: list[int]) -> list[Entry]:

@@ -19,6 +19,7 @@ from autodim.errors import ConfigError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.prune import cached_score, cut_for, prune
+from autodim.stages.refresh import refresh
 from autodim.stages.report import report_data
 from autodim.stages.score import score
 from autodim.stages.search import search
@@ -186,3 +187,15 @@ def test_blocks_of_rows_have_scores_by_task_too(run, tmp_path, strategy):
         assert torch.equal(tensors[plain], tensors[name] + tensors[f"task1/{plain}"])
     halves = tensors["task1/g/user[0:15]"] + tensors["task1/g/user[15:31]"]
     torch.testing.assert_close(halves, tensors["task1/g/user"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_of_two_tasks_is_refreshed_by_their_sum(run, tmp_path):
+    frame().iloc[::-1][:2000].to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(ConfigError, match="combine is worst"):
+        refresh(run, tmp_path / "never", tmp_path / "new.csv", CPU)
+    tasks = run.config.prune.tasks.model_copy(update={"combine": "sum", "weights": {"buy": 2.0}})
+    settings = run.config.prune.model_copy(update={"tasks": tasks, "strategy": "spectral"})
+    old = type(run)(run.folder, run.config.model_copy(update={"prune": settings}))
+    found = refresh(old, tmp_path / "new", tmp_path / "new.csv", CPU, min_gain=0.0)
+    network, _ = load_network(tmp_path / "new" / "prune" / "model")
+    assert network.tables.layout.parameters == found.allocation.spent <= found.allocation.asked
