@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,3 +43,23 @@ def progress(as_json: bool, quiet: bool) -> Progress:
 def print_json(value: Any) -> None:
     """A machine-readable result."""
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def finished_data(name: str) -> Path | None:
+    """The encoded log of a finished run, where an argument names one: it is used in place."""
+    data = Path(name) / "data"
+    return data if (data / "done.json").is_file() else None
+
+
+def print_table(head: list[str], body: list[list[str]], names: int) -> None:
+    """A table on stdout; the columns after the first `names` are figures."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i < names else "right", no_wrap=True)
+    for row in body:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from autodim.cli.common import Json, Quiet, RunArgument, print_json, progress
-from autodim.cli.recipes import show
+from autodim.cli.common import Json, Quiet, RunArgument, print_json, print_table, progress
 
 
 def hessian(
@@ -60,5 +59,5 @@ def hessian(
         keep = [k for k in entries[0] if k not in ("id", "counts", "top", "gradient_norm")] if entries else []
         print_json({"slots": [{k: e[k] for k in keep} for e in entries], "left_out": found.left_out})
         return
-    show(head, body, 2)
+    print_table(head, body, 2)
     typer.echo(f"saved: {folder / 'hessian.html'}, {folder / 'hessian.json'}", err=True)

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from autodim.cli.common import Json, Overrides, Quiet, RunArgument, print_json, progress, read_config
-from autodim.cli.recipes import show
+from autodim.cli.common import Json, Overrides, Quiet, RunArgument, print_json, print_table, progress, read_config
 from autodim.errors import RunError
 
 
@@ -41,6 +40,6 @@ def online(
         for name in ("auc", "logloss", "calibration"):
             cells = ["–" if m[name] is None else f"{m[name]:.4f}" for m in (before, after)]
             body.append([label, name, *cells])
-    show(["label", "new test rows", "before", "after"], body, 2)
+    print_table(["label", "new test rows", "before", "after"], body, 2)
     added = ", ".join(f"{name} {count:,}" for name, count in result["new_ids"].items() if count) or "none"
     typer.echo(f"new ids: {added}\nsaved: {target}", err=True)

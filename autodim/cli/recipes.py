@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
+from autodim.cli.common import (
+    ConfigArgument,
+    Json,
+    Overrides,
+    Quiet,
+    finished_data,
+    print_json,
+    print_table,
+    progress,
+    read_config,
+)
 from autodim.cli.compare import read_seeds
 
 
@@ -32,33 +41,18 @@ def recipes(
 
     cells = [Cell(c.names, (*c.overrides, *found.extra(c.names))) for c in product(found.vary)]
     folder, axes = out or Path(settings.run + "-recipes"), list(found.vary)
-    data = Path(config) / "data" if (Path(config) / "data" / "done.json").is_file() else None
     rows = run_grid(
         settings,
         cells,
         numbers,
         folder,
         progress(as_json, quiet),
-        data,
+        finished_data(config),
         lambda rows: write_summary(folder, "recipes", rows, axes),
     )
     lines = summary(rows, axes)
     if as_json:
         print_json({"rows": rows, "summary": lines})
         return
-    show(*summary_table(lines, axes), len(axes))
+    print_table(*summary_table(lines, axes), len(axes))
     typer.echo(f"saved: {folder / 'recipes.md'}, {folder / 'recipes.json'}", err=True)
-
-
-def show(head: list[str], body: list[list[str]], names: int) -> None:
-    """A table on stdout; the columns after the first `names` are figures."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < names else "right", no_wrap=True)
-    for row in body:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 
-from autodim.cli.common import ConfigArgument, Json, Overrides, Quiet, print_json, progress, read_config
+from autodim.cli.common import (
+    ConfigArgument,
+    Json,
+    Overrides,
+    Quiet,
+    finished_data,
+    print_json,
+    print_table,
+    progress,
+    read_config,
+)
 from autodim.cli.compare import read_seeds
-from autodim.cli.recipes import show
 from autodim.errors import ConfigError, did_you_mean
 
 RECIPES = ("adagrad", "norm", "agc", "clippy")
@@ -50,20 +59,19 @@ def stress(
     cells = stress_cells(settings, names, rates, scales, lr, max_norm, agc)
     folder = out or Path(settings.run + "-stress")
     about = {"model": settings.model.name, "learning rate of x 1": lr, "max_norm": max_norm, "agc": agc}
-    data = Path(config) / "data" if (Path(config) / "data" / "done.json").is_file() else None
     rows = run_grid(
         settings,
         cells,
         numbers,
         folder,
         progress(as_json, quiet),
-        data,
+        finished_data(config),
         lambda rows: write_stress(folder, rows, about),
     )
     if as_json:
         print_json({"settings": about, "rows": rows})
         return
-    show(*stress_table(rows), 2)
+    print_table(*stress_table(rows), 2)
     typer.echo(f"saved: {folder / 'stress.md'}, {folder / 'stress.json'}", err=True)
 
 

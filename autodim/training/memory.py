@@ -11,7 +11,7 @@ import ctypes.util
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TRIM_EVERY = 64
-_done = False
+_glibc: ctypes.CDLL | None = None  # once it is told to keep memory; finding it starts a process, so it is found once
 
 
 def trim(step: int) -> None:
@@ -23,8 +23,8 @@ def trim(step: int) -> None:
 
     Cost: pages of one step's work are touched afresh, about half a percent of 64 steps.
     """
-    if _done and (step % _TRIM_EVERY == 0 or step & (step - 1) == 0) and step:
-        ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6").malloc_trim(0)
+    if _glibc is not None and step and (step % _TRIM_EVERY == 0 or step & (step - 1) == 0):
+        _glibc.malloc_trim(0)
 
 
 def keep_memory() -> bool:
@@ -32,8 +32,8 @@ def keep_memory() -> bool:
 
     Cost: the process stays at its peak size until it ends, and shares no freed memory with others.
     """
-    global _done  # noqa: PLW0603 - a setting of the process, made once
-    if _done:
+    global _glibc  # noqa: PLW0603 - a setting of the process, made once
+    if _glibc is not None:
         return True
     try:
         libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
@@ -41,6 +41,8 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):
         return False
     # no mmap for large blocks (each would be unmapped when freed), never trim the heap's top, grow it in big strides
-    _done = bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
+    done = bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
     mallopt(_M_TOP_PAD, 64 << 20)
-    return _done
+    if done:
+        _glibc = libc
+    return done
