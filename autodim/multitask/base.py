@@ -34,5 +34,12 @@ class Sharing(Model):
     def own_parameters(self) -> list[list[nn.Parameter]]:
         return [list(tower.parameters()) for tower in self.towers]
 
+    def start(self, logits: Tensor) -> None:
+        """Let a fresh model begin at T given logits (those of the labels' rates), as far as its last biases can.
+
+        Differs from the papers, which name no initial values: biases elsewhere start at 0.
+        """
+        self.towers.start(logits)
+
     def head(self) -> list[nn.Parameter]:
         return self.towers.head()

@@ -36,6 +36,16 @@ class Towers(nn.ModuleList):
         """T features B x H -> logits B x T."""
         return torch.cat([tower(x) for tower, x in zip(self, features, strict=True)], dim=1)
 
+    def start(self, logits: Tensor) -> None:
+        """Let fresh towers begin at T given logits, by their last biases.
+
+        A small tower whose features are never negative dies where it has to climb down from 0 to a rare label's rate:
+        that gradient has one sign for all examples and shuts one hidden unit after the other.
+        """
+        with torch.no_grad():
+            for tower, logit in zip(self, logits, strict=True):
+                last_layer(tower)[-1].fill_(float(logit))  # type: ignore[arg-type]
+
     def head(self) -> list[nn.Parameter]:
         """Parameters of each tower's last layer."""
         return [p for tower in self for p in last_layer(tower)]  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +12,11 @@ from autodim import artifact
 from autodim.config.schema import ModelConfig, TrainConfig
 from autodim.data.batches import Order
 from autodim.data.columns import EncodedLog
+from autodim.data.tasks import Task
 from autodim.embedding.layout import Layout, uniform_layout
 from autodim.embedding.tables import Tables
 from autodim.errors import DataError
+from autodim.multitask.base import Sharing
 from autodim.optim.build import Rules, build_rules
 from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
@@ -79,8 +81,22 @@ def pretrain_inputs(run: Run, log: EncodedLog) -> str:
 
 
 def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:
-    """A fresh network that fits a log's slots, numeric columns and labels."""
-    return build_network(model, layout, log.part("train").numeric.shape[1], len(log.labels), seed)
+    """A fresh network that fits a log's slots, numeric columns and labels; towers begin at the labels' rates."""
+    train = log.part("train")
+    network = build_network(model, layout, train.numeric.shape[1], len(log.labels), seed)
+    if isinstance(network.model, Sharing) and len(train):
+        network.model.start(base_logits(train.labels, log.tasks))
+    return network
+
+
+def base_logits(labels: torch.Tensor, tasks: Sequence[Task]) -> torch.Tensor:
+    """T logits of the labels' mean rates; 0 for a regression, whose numbers are standardised, and without any label.
+
+    Args:
+        labels: N x T of 0, 1 and NaN (no label).
+    """
+    rates = labels.nanmean(0, dtype=torch.float64).nan_to_num(0.5).clamp(1e-6, 1 - 1e-6)
+    return torch.stack([rate.logit() if t.kind == "binary" else rate * 0 for rate, t in zip(rates, tasks, strict=True)])
 
 
 def train_network(

@@ -15,6 +15,7 @@ from autodim.data.tasks import Task
 from autodim.embedding.layout import Slot, Table, uniform_layout
 from autodim.optim.sam import SAM
 from autodim.stages.model_folder import build_network
+from autodim.stages.pretrain import base_logits
 from autodim.stages.score import task_terms
 from autodim.training.distill import mixed_labels
 from autodim.training.gates import gate_use
@@ -260,3 +261,17 @@ def test_gates_are_reported_with_mean_spread_and_collapse():
     assert collapsed.mean == pytest.approx((0, 0, 1))
     assert "click" in collapsed.warning and "expert 3" in collapsed.warning
     assert gate_use(network("shared_bottom"), rows, CPU, names) == []
+
+
+@pytest.mark.parametrize("name", ["shared_bottom", "omoe", "mmoe", "snr", "ple"])
+def test_towers_begin_at_the_rates_of_their_labels(name):
+    labels = torch.tensor([[1.0, 0.0, 9.0], [0.0, 0.0, 8.0], [0.0, torch.nan, 7.0], [0.0, torch.nan, 6.0]])
+    tasks = [Task("a"), Task("never"), Task("r", kind="regression", mean=7.5)]
+    logits = base_logits(labels, tasks)
+    assert logits[0].item() == pytest.approx(math.log(1 / 3))
+    assert logits[1].item() < -10 and logits[2].item() == 0
+
+    model = network(name, 3).model
+    model.start(logits)
+    biases = [p for p in model.head() if p.ndim == 1]
+    assert torch.allclose(torch.cat(biases), logits.float(), atol=1e-6)
