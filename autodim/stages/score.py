@@ -68,8 +68,9 @@ def score(
     network.eval()
     frozen = [p.requires_grad for p in network.parameters()]
     network.requires_grad_(False)
-    # at least two chunks, so that the two halves of the rows can be compared
-    chunk = min(CHUNK // 4, max(1, -(-count // 2)))
+    # pairs of equal chunks, so that the two halves of the rows can be compared
+    pairs = max(1, -(-count // (2 * _chunk(len(layout.slots) * layout.common))))
+    chunk = max(1, -(-count // (2 * pairs)))
     session.progress.start("prune: scoring", count)
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)
@@ -105,6 +106,12 @@ def score(
         ]
         found |= by_tasks(own)
     return found
+
+
+def _chunk(numbers: int) -> int:
+    """Rows at a time, for vectors of so many numbers a row: each chunk costs a hundred small calls, so few of them, but
+    a chunk's vectors stay within 8 MiB, which a shared cache holds."""
+    return max(1024, min(CHUNK, (8 << 18) // max(1, numbers) // 1024 * 1024))
 
 
 def _saliencies(spectral: Spectral, tables: Mapping[str, str], task: int | None) -> dict[str, Tensor]:
