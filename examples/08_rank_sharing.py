@@ -26,21 +26,21 @@ from autodim.training.loop import evaluate
 
 FULL = "--full" in sys.argv
 SEEDS = range(3) if FULL else range(1)
-ROWS, EPOCHS = (20_000, 20) if FULL else (2_000, 2)
-# bottom, experts and the single networks hold about as many weights each: 16 inputs, 128 units, towers of 8
+ROWS, EPOCHS = (20_000, 15) if FULL else (2_000, 2)
+# the paper's sizes: 100 inputs, 8 experts of 16, towers of 8; a bottom of 113 units has as many weights
 EXPERTS = ["model.sharing={experts: 8, expert_hidden: [16], towers: [8]}"]
 MODELS: dict[str, list[str]] = {
-    "single": ["model.hidden=[128,8]"],
-    "shared_bottom": ["model.hidden=[128]", "model.sharing.towers=[8]"],
+    "single": ["model.hidden=[113,8]"],
+    "shared_bottom": ["model.hidden=[113]", "model.sharing.towers=[8]"],
     "omoe": EXPERTS,
     "mmoe": EXPERTS,
     "ple": ["model.sharing={own_experts: 3, shared_experts: 2, levels: 1}"],
 }
-LOG = f"data.options={{rows: {ROWS}, dimension: 16, waves: 3, correlation: %g}}"
+LOG = f"data.options={{rows: {ROWS}, dimension: 100, waves: 3, correlation: %g}}"
 
 
 def config(folder: Path, correlation: float, *overrides: str) -> Config:
-    train = f"{{batch: 256, epochs: {EPOCHS}, evals_per_epoch: 1, select_by: mean, optimizer: {{dense: {{lr: 5e-3}}}}}}"
+    train = f"{{batch: 256, epochs: {EPOCHS}, evals_per_epoch: 1, select_by: mean, optimizer: {{dense: {{lr: 2e-3}}}}}}"
     text = f"model: {{name: dnn}}\npretrain: {train}\nthreads: 1\ndata: {{log: mmoe}}\n"
     return load_config(text, [f"run={folder}", LOG % correlation, *overrides]).config
 
