@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from autodim.config import check_data, check_multitask, check_optimizer, check_training, check_weighting
+from autodim.config import check_data, check_logs, check_multitask, check_optimizer, check_training, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
 from autodim.config.sections.prune import TIERS, WHOLE_TABLES
@@ -232,6 +232,7 @@ def _run(config: Config) -> Iterator[Problem]:
 CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _run,
     *check_data.CHECKS,
+    *check_logs.CHECKS,
     _model,
     *check_multitask.CHECKS,
     *check_optimizer.CHECKS,

@@ -15,7 +15,7 @@ LONGEST_NAME = 200
 
 def _log(config: Config) -> Iterator[Problem]:
     data = config.data
-    if data.path is None and data.log is None:
+    if data.path is None and data.log is None and not data.logs:
         yield Problem(("data",), "data: found neither `path` nor `log`, expected `path: clicks.csv` or a known `log`")
     if data.log is None:
         for name in ("labels", "slots"):
@@ -30,7 +30,8 @@ def _log(config: Config) -> Iterator[Problem]:
             ("data", "options"), f"data.log: {data.log or 'none'}; only planted and mmoe have options", ("data", "log")
         )
     # Known logs fix their own format, and Parquet has no text format.
-    parquet = data.path is not None and PurePosixPath(data.path).suffix in (".parquet", ".pq")
+    paths = [one.path for one in data.logs] or [data.path or ""]
+    parquet = all(PurePosixPath(path).suffix in (".parquet", ".pq") for path in paths)
     if data.log is not None or parquet:
         why = f"data.log: {data.log}" if data.log else "a Parquet file"
         for name in ("delimiter", "header", "names"):

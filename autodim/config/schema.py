@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from autodim.config.sections.base import Positive, Section
-from autodim.config.sections.data import DataConfig, LabelConfig, SlotConfig, SplitConfig
+from autodim.config.sections.data import DataConfig, LabelConfig, LogConfig, SlotConfig, SplitConfig
 from autodim.config.sections.model import ModelConfig, SharingConfig
 from autodim.config.sections.optimizer import (
     ClipConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "DataConfig",
     "DenseOptimizerConfig",
     "LabelConfig",
+    "LogConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PerturbConfig",

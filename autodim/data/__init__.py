@@ -4,6 +4,7 @@ What goes in: CSV, TSV or Parquet files, or a DataFrame, and the `data` section 
 labels. What comes out: a folder of plain integers and floats, memory-mapped by everything downstream.
 
     files.py       a path -> the files of a log
+    several.py     several logs with labels of their own, encoded as one
     reader.py      files or frames -> pieces of rows; strict, every row accounted for
     csvfile.py     the CSV side of it: field counts checked; csvlines.py: blocks of whole lines, quotes checked
     text.py        columns -> texts with codes, numbers, times; bags.py: several ids a row, with weights

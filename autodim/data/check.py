@@ -7,6 +7,7 @@ from pathlib import Path
 from autodim.config.schema import DataConfig
 from autodim.data import splits
 from autodim.data.files import log_files
+from autodim.data.several import named, sources
 from autodim.errors import ConfigError, DataError
 
 
@@ -16,6 +17,8 @@ def check_config(data: DataConfig) -> None:
         raise ConfigError("data.slots is empty: name the input fields of the log")
     if not data.labels:
         raise ConfigError("data.labels is empty: name at least one label")
+    if data.logs and (data.path is not None or data.log is not None):
+        raise ConfigError("data.logs names the logs; take data.path and data.log out")
     for what, names in (("slots", [s.name for s in data.slots]), ("labels", [label.name for label in data.labels])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -52,16 +55,16 @@ def check_files(data: DataConfig, base: Path, frame: bool) -> None:
     Raises:
         ConfigError: rows that lie in no file. DataError: a file that means no part, a part without files.
     """
-    if frame or data.path is None:
+    if frame or (data.path is None and not data.logs):
         raise ConfigError("data.split.by is 'file', but these rows do not come from files; split by something else")
-    found = [splits.file_part(path.name, data.split) for path in log_files(data, base)]
+    found = [splits.file_part(path.name, data.split) for one in sources(data) for path in log_files(one, base)]
     asked = {splits.TRAIN if data.split.valid_from != "train" else splits.FROM: "train"}
     asked |= {splits.TEST if data.split.valid_from != "test" else splits.FROM: "test"} if data.split.test_values else {}
     asked |= {splits.VALID: "valid"} if data.split.valid_values and data.split.valid_from is None else {}
     for part, name in asked.items():
         if part not in found:
             raise DataError(
-                f"data.split: no file of {data.path} means {name}; list one (or a pattern) in {name}_values"
+                f"data.split: no file of {named(data)} means {name}; list one (or a pattern) in {name}_values"
                 + (", or set valid_from to take valid rows from another part" if name == "valid" else "")
             )
 

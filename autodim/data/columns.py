@@ -17,6 +17,7 @@ from torch import Tensor
 from autodim.data.batch import Bag, Batch
 from autodim.data.encoder import BAGS
 from autodim.data.manifest import Manifest
+from autodim.data.several import LogRows, log_rows
 from autodim.data.splits import PARTS
 from autodim.data.tasks import Task
 from autodim.data.vocabulary import Vocabulary
@@ -212,6 +213,10 @@ class EncodedLog:
                 mean, std = train.positive_rate[t] or 0.0, train.spread[t] or 1.0
             found.append(Task(label.name, label.kind, label.role, mean, std))
         return tuple(found)
+
+    def logs(self, part: str) -> tuple[LogRows, ...]:
+        """Where the rows of each of several logs lie in a part; empty: one log."""
+        return log_rows(self.manifest.data, self.manifest.parts[part].logs)
 
     @property
     def numeric(self) -> tuple[str, ...]:

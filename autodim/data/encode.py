@@ -1,7 +1,8 @@
 """A raw log into encoded columns, in bounded memory.
 
-Pass 1 reads the log once and keeps each piece, translated, as a temporary Arrow file. Then the parts are known, and
-the training rows (only they: nothing of valid or test leaks) are counted and measured. Pass 2 writes, per part,
+Pass 1 reads the log once (several logs one after another, several.py) and keeps each piece, translated, as a temporary
+Arrow file. Then the parts are known, and the training rows (only they: nothing of valid or test leaks) are counted and
+measured. Pass 2 writes, per part,
 
     ids.bin              N x S1 int32, row-major: `categorical` and `buckets` slots in the config's order
     numeric.bin          N x n float32: `value` slots, standardised, missing 0
@@ -46,6 +47,7 @@ from autodim.data.manifest import (
 from autodim.data.memory import Limits, release
 from autodim.data.parts import write_parts
 from autodim.data.reader import Progress, open_log
+from autodim.data.several import named
 from autodim.data.splits import PARTS, TRAIN
 from autodim.data.work import Pieces, translate
 from autodim.errors import DataError
@@ -161,7 +163,7 @@ def _read(
     if len(kinds) > 1:
         raise DataError(f"split column {data.split.column!r} holds numbers in some rows and times in others")
     if not used:
-        raise DataError(f"no row is left of {data.path or 'the log'}: {dropped} dropped, {rejects.rejected} rejected")
+        raise DataError(f"no row is left of {named(data)}: {dropped} dropped, {rejects.rejected} rejected")
     read = used + dropped + rejects.rejected
     accounted = RowsRecord(
         read=read,

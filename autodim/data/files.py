@@ -13,7 +13,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet",
 
 
 def log_files(data: DataConfig, base: Path) -> list[Path]:
-    """The files of a log, sorted by name.
+    """The files of one log, sorted by name.
 
     Args:
         data: `path` may hold ${VARIABLES}, `~`, patterns (`part-*.csv`), or name a folder.

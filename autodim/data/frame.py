@@ -53,7 +53,7 @@ def log_from_frame(
         chosen = tuple(
             SlotConfig(name=name, kind=_kind(df.iloc[:, i])) for i, name in enumerate(names) if name not in taken
         )
-    result = data.model_copy(update={"labels": labels, "slots": chosen, "path": None, "log": None})
+    result = data.model_copy(update={"labels": labels, "slots": chosen, "path": None, "log": None, "logs": ()})
     for column in columns_of(result):
         if column not in names:
             raise DataError(f"the DataFrame has no column {column!r}{did_you_mean(column, names)}")
@@ -88,7 +88,7 @@ def encode_rows(
     """
     import pandas as pd
 
-    data = encoded.manifest.data
+    data = encoded.manifest.data.model_copy(update={"logs": ()})  # new rows may have any of the labels
     known = learnt(encoded)
     encoder = Encoder(data.slots, known.vocabularies, known.edges, known.scales)
 

@@ -15,6 +15,7 @@ from autodim.config.schema import DataConfig
 from autodim.data.files import log_files
 from autodim.data.logs import BUILT
 from autodim.data.reader import PARQUET_ROWS
+from autodim.data.several import sources
 from autodim.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ class TableRecord(_Record):
 
 class PartRecord(_Record):
     """Rows of a part; per label how many have a value, their mean (the share of ones) and, of a
-    regression, the standard deviation."""
+    regression, the standard deviation; of several logs the rows of each, which lie one log after another."""
 
     rows: int
     labelled: tuple[int, ...]
     positive_rate: tuple[float | None, ...]
     spread: tuple[float | None, ...] = ()
+    logs: tuple[int, ...] = ()
 
 
 class RowsRecord(_Record):
@@ -136,8 +138,9 @@ class Manifest(_Record):
 
 
 def config_hash(data: DataConfig) -> str:
-    """Hash of the config's data section but for the path (what lies there is `source_hash`'s) and for the memory."""
-    text = json.dumps(data.model_dump(mode="json", exclude={"path", "memory"}), sort_keys=True)
+    """Hash of the config's data section but for the paths (what lies there is `source_hash`'s) and for the memory."""
+    named = data.model_dump(mode="json", exclude={"path": True, "memory": True, "logs": {"__all__": {"path"}}})
+    text = json.dumps(named, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -162,7 +165,7 @@ def source_hash(data: DataConfig, base: Path, source: pd.DataFrame | None = None
             version = "absent"
         digest.update(json.dumps([data.log, package, version, data.options], sort_keys=True).encode())
     else:
-        for file in log_files(data, base):
+        for file in (file for one in sources(data) for file in log_files(one, base)):
             state = file.stat()
             digest.update(json.dumps([file.name, state.st_size, state.st_mtime_ns]).encode())
             with file.open("rb") as stream:

@@ -14,6 +14,7 @@ from autodim.data.labels import check_classes, check_spread
 from autodim.data.manifest import PartRecord
 from autodim.data.memory import Limits, release
 from autodim.data.reader import Progress
+from autodim.data.several import check_rows
 from autodim.data.splits import PARTS, TRAIN
 from autodim.data.work import Pieces, Work
 
@@ -56,6 +57,7 @@ def write_parts(
     finally:
         for writer in writers:
             writer.close()
+    check_rows(data, {name: writer.logs for name, writer in zip(PARTS, writers, strict=True)})
     train = writers[TRAIN]
     for t, label in enumerate(data.labels):
         labelled = int(train.labelled[t])
@@ -73,6 +75,7 @@ class _Part:
     def __init__(self, folder: Path, data: DataConfig) -> None:
         folder.mkdir()
         self.rows = 0
+        self.logs = [0] * len(data.logs)
         self.labelled = np.zeros(len(data.labels), np.int64)
         self.sums = np.zeros(len(data.labels))
         self.folder, self.kinds = folder, [label.kind for label in data.labels]
@@ -89,6 +92,8 @@ class _Part:
     def append(self, work: Work, ids: Ids, rows: np.ndarray) -> None:
         labels = work.labels[rows]
         self.rows += len(rows)
+        if self.logs:
+            self.logs[work.log] += len(rows)
         self.labelled += (~np.isnan(labels)).sum(0)
         self.sums += np.nansum(labels, 0, dtype=np.float64)
         for name, array in (("ids", ids.ids[rows]), ("numeric", ids.numeric[rows]), ("labels", labels)):
@@ -131,6 +136,7 @@ class _Part:
             labelled=tuple(int(n) for n in self.labelled),
             positive_rate=tuple(mean if own is None else own[0] for mean, own in zip(means, found, strict=True)),
             spread=tuple(None if own is None else own[1] for own in found),
+            logs=tuple(self.logs),
         )
 
 

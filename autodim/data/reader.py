@@ -7,7 +7,7 @@ DataFrame. A piece holds the wanted columns only; of CSV every column is text, o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ from autodim.data.accounting import Rejects, excerpt, printable
 from autodim.data.csvlines import Lines
 from autodim.data.files import is_parquet, log_files
 from autodim.data.logs import DERIVED
+from autodim.data.several import sources
 from autodim.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
+EVERY = ". Each of data.logs needs the columns of all slots, of data.drop and of data.split, and of its own labels"
 PARQUET_ROWS = 1 << 17  # rows of a piece of Parquet or of a frame
 
 Progress = Callable[[str, int, int], None]  # what is being done, units done, units in all
@@ -39,12 +41,14 @@ class Piece:
         source: the file, or `the DataFrame`.
         lines: which line (CSV) or row (else) of the source each row was.
         unit: `line` or `row`.
+        log: which of `data.logs` it is from.
     """
 
     table: pa.Table
     source: str
     lines: Lines
     unit: str = "row"
+    log: int = 0
 
     def where(self, row: int) -> str:
         return f"{self.source}, {self.unit} {self.lines.of(row)}"
@@ -57,6 +61,7 @@ class _Wish:
     wanted: Sequence[str]
     optional: Sequence[str]
     derived: dict[str, tuple[str, Callable[[Any], Any]]]
+    hint: str = ""  # where a column is not there
 
 
 def columns_of(data: DataConfig) -> list[str]:
@@ -95,14 +100,15 @@ def open_log(
     Raises:
         DataError: files that cannot be read as described; see the reader of each format.
     """
-    wish = _Wish(columns if columns is not None else columns_of(data), optional, DERIVED.get(data.log or "", {}))
+    wish = _wish(data, columns, optional)
     rejects = rejects if rejects is not None else Rejects(data.max_bad_rows)
     if source is not None:
         yield from (_derive(piece, wish) for piece in _frame(source, wish, progress))
         return
-    files = log_files(data, base)
-    sizes = [file.stat().st_size for file in files]
-    for i, file in enumerate(files):
+    logs = sources(data)
+    files = [(k, file) for k, one in enumerate(logs) for file in log_files(one, base)]
+    sizes = [file.stat().st_size for _, file in files]
+    for i, (k, file) in enumerate(files):
         done = sum(sizes[:i])
 
         def report(part: int, done: int = done) -> None:
@@ -110,9 +116,14 @@ def open_log(
                 progress("reading", done + part, sum(sizes))
 
         read = _parquet if is_parquet(file) else _csv
-        for piece in read(file, data, wish, rejects, report, block_bytes=block_bytes):
-            yield _derive(piece, wish)
+        wish = replace(_wish(logs[k], columns, optional), hint=EVERY if data.logs else "")
+        for piece in read(file, logs[k], wish, rejects, report, block_bytes=block_bytes):
+            yield replace(_derive(piece, wish), log=k)
         report(sizes[i])
+
+
+def _wish(data: DataConfig, columns: Sequence[str] | None, optional: Sequence[str]) -> _Wish:
+    return _Wish(columns if columns is not None else columns_of(data), optional, DERIVED.get(data.log or "", {}))
 
 
 def _wanted(
@@ -127,7 +138,7 @@ def _wanted(
         if column not in names:
             known = did_you_mean(column, [printable(name) for name in names])
             shown = known if len(known) < 600 else f"; it has {len(names)} columns, the first {excerpt(names[0])}"
-            raise DataError(f"{where}: no column {excerpt(column)}{shown}{hint}")
+            raise DataError(f"{where}: no column {excerpt(column)}{shown}{hint}{wish.hint}")
     return list(dict.fromkeys([*stored, *(c for c in wish.optional if c in names)]))
 
 

@@ -22,6 +22,7 @@ from autodim.data.hashing import bucketed, text_hashes
 from autodim.data.labels import in_sample_space, label_values, matches
 from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
+from autodim.data.several import absent_labels
 from autodim.data.text import Coded, coded, flat, numbers, refuse_rounded, times
 from autodim.errors import DataError
 
@@ -44,6 +45,7 @@ class Work:
         number: of the piece, from 0, once it is on disk.
         nbytes: of the piece's file.
         hashes: of the distinct texts of hashed slots, by position in `slots`; not kept on disk.
+        log: which of `data.logs` the rows are from.
     """
 
     rows: np.ndarray
@@ -55,6 +57,7 @@ class Work:
     number: int = 0
     nbytes: int = 0
     hashes: Mapping[int, np.ndarray] = field(default_factory=dict)
+    log: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,14 +100,17 @@ class Pieces:
     def __init__(self, folder: Path, labels: int) -> None:
         self._folder, self._labels, self.count = folder, labels, 0
         self.kind = ""  # of the sort keys
+        self._logs: list[int] = []
 
     def append(self, work: Work) -> None:
         work.save(self._folder / f"{self.count}.arrow")
         self.kind = work.kind
+        self._logs.append(work.log)
         self.count += 1
 
     def __iter__(self) -> Iterator[Work]:
-        return (Work.load(self._folder / f"{i}.arrow", self._labels, i) for i in range(self.count))
+        for i, log in enumerate(self._logs):
+            yield replace(Work.load(self._folder / f"{i}.arrow", self._labels, i), log=log)
 
 
 def translate(
@@ -171,12 +177,14 @@ def translate(
     slots = tuple(each(column_of, range(len(data.slots))))
     labels = np.full((len(rows), len(data.labels)), np.nan, np.float32)
     judged = ~dropped[rows] if predict else slice(None)
+    absent = absent_labels(data, piece.log)
     for t, label in enumerate(data.labels):
-        if label.source in table.column_names:
+        if label.source in table.column_names and t not in absent:
             source = flat(table[label.source])
             source = source.filter(pa.array(judged)) if predict else source
             labels[judged, t] = _in(piece, label.source, lambda s=source, k=label: label_values(s, k, data.missing))  # type: ignore[misc]
     labels = in_sample_space(labels, data.labels)
+    labels[:, absent] = np.nan  # `outside: zero` too: what a log does not have is unknown
     parts = np.empty(0, np.int8)
     if data.split.by == "column" and not predict:
         named = coded(table[str(data.split.column)], data.missing)
@@ -190,9 +198,8 @@ def translate(
         parts = np.where(named.codes < 0, alone, grouped).astype(np.int8)
     elif data.split.by == "file" and not predict:
         parts = np.full(len(rows), splits.file_part(Path(piece.source).name, data.split), np.int8)
-    return Work(rows + first_row, slots, labels, key, kind, parts, hashes=hashes), int(
-        dropped.sum()
-    ) if not predict else 0
+    work = Work(rows + first_row, slots, labels, key, kind, parts, hashes=hashes, log=piece.log)
+    return work, 0 if predict else int(dropped.sum())
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -196,8 +196,8 @@ class ProbedStep(Step):
         self.every, self.lr, self.probes = every, lr, []
         return self
 
-    def __call__(self, batch: Batch, seed: int) -> Tensor:
+    def __call__(self, batch: Batch, seed: int, absent: Sequence[int] = ()) -> Tensor:
         if self.every and self.steps % self.every == 0:
             found = probe(self.network, batch, self.tasks, self.lr, missing=self.missing, step=self.steps)
             self.probes = [*self.probes, found]
-        return super().__call__(batch, seed)
+        return super().__call__(batch, seed, absent)

@@ -19,6 +19,7 @@ from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
 from autodim.data.frame import learnt
 from autodim.data.manifest import source_hash
+from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import spans_of
 from autodim.embedding.grow import grow_state, grow_weights, grown_layout
@@ -75,6 +76,7 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
             "uniform model, or search the new log anew"
         )
     old_log = open_log(old)
+    check_single(old.config.data, "continue")
     if any(task.kind == "regression" for task in old_log.tasks):
         raise ConfigError(
             "data.labels: a regression is learnt in units of its own training rows, which new rows change; an online "

@@ -19,6 +19,7 @@ from autodim.config.schema import BudgetConfig, Config
 from autodim.config.sections.prune import TasksConfig
 from autodim.config.sections.weighting import WeightingConfig
 from autodim.data.columns import Columns, EncodedLog
+from autodim.data.several import LogRows
 from autodim.data.tasks import Task
 from autodim.errors import ConfigError
 from autodim.multitask.alone import alone
@@ -64,6 +65,9 @@ class OneLabel(EncodedLog):
     @property
     def tasks(self) -> tuple[Task, ...]:
         return (self.whole.tasks[self.task],)
+
+    def logs(self, part: str) -> tuple[LogRows, ...]:
+        return tuple(replace(one, tasks=(0,) if self.task in one.tasks else ()) for one in self.whole.logs(part))
 
     def part(self, name: str) -> Columns:
         columns = self.whole.part(name)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from autodim import artifact
-from autodim.config.schema import Config
+from autodim.config.schema import Config, TrainConfig
 from autodim.data.columns import Columns, EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.memory import available, estimate
 from autodim.stages.prepare import check_parts, encode_with_progress
-from autodim.stages.pretrain import build_log_network, log_rules, log_weighting
+from autodim.stages.pretrain import build_log_network, log_course, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
 from autodim.stages.quality import measured
 from autodim.stages.run import Run
@@ -57,9 +57,10 @@ def plan(config: Config) -> dict[str, Any]:
         size = sizes(run, layout)
         network = build_log_network(config.model, layout, log, 0)
         dense = sum(p.numel() for p in network.model.parameters())
-        epochs = config.pretrain.epochs + (0 if config.retrain.mode == "none" else config.retrain.epochs)
+        again = rows_read(config.retrain, log)
+        trained = rows_read(config.pretrain, log) + (0 if config.retrain.mode == "none" else again)
         by_retraining = config.prune.budget.by_quality and measured(config) == "retrained"
-        tries = 6 * config.retrain.epochs if by_retraining else 0
+        trained += 6 * again if by_retraining else 0
         return {
             "run": config.run,
             "device": str(device),
@@ -74,8 +75,14 @@ def plan(config: Config) -> dict[str, Any]:
             "quality": budget.asked if config.prune.budget.by_quality else None,
             "prepare_seconds": round(seconds, 1),
             "samples_per_second": round(rate),
-            "seconds_at_most": round(seconds + (epochs + tries) * rows["train"] / rate * 1.1 + 5),
+            "seconds_at_most": round(seconds + trained / rate * 1.1 + 5),
         }
+
+
+def rows_read(config: TrainConfig, log: EncodedLog) -> int:
+    """Rows that a training reads at most: those of all its epochs (of each window; of all the logs' turns)."""
+    course = log_course(config, log, 0)
+    return config.epochs * len(log.part("train")) if course is None else course.total * config.batch
 
 
 def _rate(config: Config, log: EncodedLog, train: Columns, device: torch.device) -> float:

@@ -50,6 +50,10 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         f"{accounted.rejected:,} rejected; train {rows['train']:,}, valid {rows['valid']:,}, test {rows['test']:,}; "
         f"{len(log.slots)} slots, {sum(t.rows for t in log.tables):,} ids"
     )
+    if logs := log.logs("train"):
+        names = (Path(one.path).name for one in data.logs)
+        counts = ", ".join(f"{name} {one.stop - one.start:,}" for name, one in zip(names, logs, strict=True))
+        session.progress.line(f"prepare: training rows by log: {counts}")
     say_collisions(log, session)
     return held_out(log, run.config)
 

@@ -22,8 +22,9 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
+from autodim.training.alternate import Alternate
 from autodim.training.checkpoints import Checkpoints, save_state
-from autodim.training.course import Windows, cut_windows, period_length
+from autodim.training.course import Course, Windows, cut_windows, period_length
 from autodim.training.device import use_bf16
 from autodim.training.distill import distilled
 from autodim.training.feed import fits
@@ -138,7 +139,7 @@ def train_network(
         train, valid = (part.to(device) if fits(part, device) else part for part in (train, valid))
     if teacher is not None:
         train = distilled(train, teacher[0].to(device), teacher[1], device, log.tasks)
-    course = None if config.windows is None else log_windows(config, log, seed)
+    course = log_course(config, log, seed)
     training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules, course)
     if start is not None:
         start(rules.optimizers)
@@ -162,13 +163,30 @@ def log_windows(config: TrainConfig, log: EncodedLog, seed: int) -> Windows:
     return Windows(windows, config.batch, config.epochs, derive(seed, "order"))
 
 
+def log_course(config: TrainConfig, log: EncodedLog, seed: int) -> Course | None:
+    """Windows over time, or several logs in turns; None: epochs over all rows.
+
+    Raises:
+        ConfigError, RunError: as `log_windows`.
+    """
+    if config.windows is not None:
+        return log_windows(config, log, seed)
+    logs = log.logs("train")
+    if not logs or config.alternate == "never":
+        return None
+    order = derive(seed, "order")
+    return Alternate(
+        logs, len(log.labels), config.batch, config.epochs, config.evals_per_epoch, order, config.alternate
+    )
+
+
 def log_rules(network: Network, config: TrainConfig, log: EncodedLog) -> Rules:
     """Everything that turns gradients into updates, for a network on its device and the training rows of a log."""
     rules = config.optimizer
     steps = Order(len(log.part("train")), config.batch, 0).steps_per_epoch
     epochs = config.epochs
-    if config.windows is not None:  # a schedule runs over all windows; the mean window is its epoch
-        course = log_windows(config, log, 0)
+    course = log_course(config, log, 0)
+    if course is not None:  # a schedule runs over all windows; the mean window is its epoch
         epochs, steps = course.epochs, max(1, course.total // course.epochs)
     l2 = rules.tables.l2 or any(one.l2 for one in rules.clip)
     return build_rules(
@@ -185,12 +203,13 @@ def log_weighting(network: Network, config: TrainConfig, log: EncodedLog) -> Wei
     """The weighting that a config names, for a network on its device and the tasks of a log; None: the plain sum."""
     if config.accumulate > 1 and config.weighting.name == "uniform":
         return None  # the same sum, without gauges that would see pieces
-    train = log.part("train")
+    train, course = log.part("train"), log_course(config, log, 0)
+    epoch = course.steps if isinstance(course, Alternate) else Order(len(train), config.batch, 0).steps_per_epoch
     return build_weighting(
         config.weighting,
         network,
         log.labels,
-        steps_per_epoch=Order(len(train), config.batch, 0).steps_per_epoch,
+        steps_per_epoch=epoch,
         base_losses=base_rate_losses(train.labels) if config.weighting.initial == "base_rate" else None,
     )
 
@@ -199,7 +218,8 @@ def l2_scales(tables: Tables, log: EncodedLog, batch: int) -> list[torch.Tensor]
     """Per table tensor the factors (n) that make lazy L2 equal a dense penalty in expectation: 1 / P(row in batch).
 
     The probability is that of a row with `c` occurrences among N training rows, `1 - exp(-c batch / N)`; rows that
-    never occur are never touched.
+    never occur are never touched. Several logs in turns: the same to first order (`equal`: rows of shorter logs are
+    touched, and drawn to zero, as much more often as their log goes round).
     """
     rows = len(log.part("train"))
     scales = []

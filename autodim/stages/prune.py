@@ -262,7 +262,8 @@ def cached_score(
     folder = run.stage("pretrain") / f"scores-{key}"
     if not artifact.is_valid(folder):
         check_weights(network, str(run.stage("pretrain") / "model"))
-        found = score(network, log.part(settings.on), session, settings.rows, settings.curvature, spans, log.tasks)
+        held, several = log.part(settings.on), bool(log.logs("train"))
+        found = score(network, held, session, settings.rows, settings.curvature, spans, log.tasks, several)
         check_tensors(found, "prune: scoring")
         with artifact.fresh_directory(folder) as temporary:
             save_tensors(temporary / "scores.safetensors", found)

@@ -18,6 +18,7 @@ from torch import Tensor
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
+from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import resolve
 from autodim.dimension.entry import Entry
@@ -136,7 +137,8 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
 
 
 def check_refresh(config: Config, before: Allocation) -> None:
-    """Raises ConfigError for widths that this stage does not know how to carry."""
+    """Raises ConfigError for widths that this stage does not know how to carry, and for several logs."""
+    check_single(config.data, "refresh")
     if before.common != config.model.width or config.prune.strategy in ("uniform", "uniform_int8", "manual"):
         raise ConfigError(
             f"refresh: strategy {config.prune.strategy} at common width {before.common}: a natively uniform model or a "

@@ -237,6 +237,7 @@ def plain(config: TrainConfig) -> TrainConfig:
         "plateau": 1.0,  # it looks at one task
         "accumulate": 1,
         "windows": None,
+        "alternate": "never",  # probes compare all tasks on one batch
         "watch": WatchConfig(k=1e6),  # numbers that are not finite still end it; a jump of a loss is no news here
         "keep_state": False,
     }

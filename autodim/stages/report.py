@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autodim import artifact
+from autodim.data.several import file_names
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
 from autodim.report import numbers
@@ -50,7 +51,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         events={name: events(run, name) for name in ("pretrain", "retrain") if events(run, name)},
         stability=stability_of(run),
         facts={
-            "log": config.data.log or Path(config.data.path or "a DataFrame").name,
+            "log": config.data.log or file_names(config.data),
             "model": f"{config.model.name}, uniform width {config.model.width}",
             "strategy": allocation.strategy + RULE_WORDS.get(allocation.rule, ""),
             **({"tables served in": precisions(allocation)} if allocation.served_rounded else {}),

@@ -32,6 +32,7 @@ def score(
     curvature: Curvature = "gauss_newton",
     spans: Spans | None = None,
     tasks: Sequence[Task] = (),
+    strided: bool = False,
 ) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
@@ -44,6 +45,8 @@ def score(
         curvature: that of the spectral statistics.
         spans: tables that are cut into blocks of rows; each block is scored beside its whole table.
         tasks: what the labels ask for; empty: all are binary and main.
+        strided: batches of rows at even distances, not of neighbours, so that both halves of the rows have every log
+            of several.
 
     Returns:
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
@@ -71,6 +74,9 @@ def score(
     # pairs of equal chunks, so that the two halves of the rows can be compared
     pairs = max(1, -(-count // (2 * _chunk(len(layout.slots) * layout.common))))
     chunk = max(1, -(-count // (2 * pairs)))
+    if strided:
+        every, chunks = torch.arange(count) if index is None else index, -(-count // chunk)
+        index = torch.cat([every[k::chunks] for k in range(chunks)])
     session.progress.start("prune: scoring", count)
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)

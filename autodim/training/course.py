@@ -1,7 +1,7 @@
 """The course of a training: which rows each step reads, and where it is evaluated.
 
-Two courses: epochs over all training rows, and windows that slide over time. Both are pure functions of their
-arguments, so a resumed training sees the very same batches.
+Two courses: epochs over all training rows, and windows that slide over time; `alternate.py` has a third, of several
+logs. All are pure functions of their arguments, so a resumed training sees the very same batches.
 
 Letters: N training rows, W periods of a window.
 """
@@ -54,6 +54,10 @@ class Course(Protocol):
         """Training rows that an epoch's evaluation reads; None: the valid part."""
         ...
 
+    def absent(self, epoch: int, step: int) -> tuple[int, ...]:
+        """Positions of the tasks that no row of a step has, as far as the course knows."""
+        ...
+
 
 class Epochs:
     """All rows, shuffled, epoch after epoch, evaluated several times in each."""
@@ -77,6 +81,9 @@ class Epochs:
 
     def held_out(self, epoch: int) -> Tensor | None:
         return None
+
+    def absent(self, epoch: int, step: int) -> tuple[int, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,9 @@ class Windows:
 
     def held_out(self, epoch: int) -> Tensor | None:
         return self.windows[epoch // self.per_window].following
+
+    def absent(self, epoch: int, step: int) -> tuple[int, ...]:
+        return ()
 
 
 def period_length(text: str, kind: str) -> float:

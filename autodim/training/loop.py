@@ -18,6 +18,7 @@ from autodim.config.schema import TrainConfig
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
 from autodim.errors import TrainingError
+from autodim.training.alternate import Alternate, LastLosses
 from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
 from autodim.training.course import Course, Epochs
 from autodim.training.feed import Feed
@@ -110,6 +111,7 @@ class Training:
         self.best_state: tuple[dict[str, Tensor], list[dict[str, Any]]] | None = None
         self.loss_sum, self.loss_steps = 0.0, 0  # of the finite losses since the last evaluation
         self.ring = LossRing(WATCH_EVERY, device)
+        self.last = LastLosses(train.labels.shape[1], device) if isinstance(self.course, Alternate) else None
         self.detector = make_detector(config.watch)
         self.events: list[Event] = []
         self.rollbacks = 0
@@ -135,11 +137,12 @@ class Training:
         while self.position < total and not finished:
             epoch, step = course.at(self.position)
             batch = feed(self.position)
-            losses = self.step(batch, derive(self.seed, "dropout", epoch, step))
+            absent = course.absent(epoch, step)
+            losses = self.step(batch, derive(self.seed, "dropout", epoch, step), absent)
             for schedule in self.schedules:
                 schedule.step()
             self.gauges.update()
-            self.ring.add(losses)
+            self.ring.add(losses if self.last is None else self.last.fill(losses, absent))
             self.position += 1
             evaluates = course.evaluates(epoch, step)
             if self.position % WATCH_EVERY == 0 or evaluates:
@@ -298,6 +301,8 @@ class Training:
         extra, rest = optimizer_tensors(self.step.optimizers)
         tensors.update(extra)
         tensors["ring"] = self.ring.values
+        if self.last is not None:
+            tensors["last_losses"] = self.last.values
         tensors.update({f"gauges/{k}": v for k, v in self.gauges.tensors().items()})
         if isinstance(self.step.perturbation, Stateful):
             tensors.update({f"perturbation/{k}": v for k, v in self.step.perturbation.state().items()})
@@ -336,6 +341,8 @@ class Training:
             self.step.weighting.load_state(below(tensors, "weighting/"))
         self.gauges.load(below(tensors, "gauges/"), self.device)
         self.ring.load(tensors["ring"], state["ring"])
+        if self.last is not None:
+            self.last.values = tensors["last_losses"].to(self.device)
         self.detector.load_state(state["watch"])
         self.events, self.rollbacks = [Event.from_json(e) for e in state["events"]], state["rollbacks"]
         self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]

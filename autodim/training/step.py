@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from autodim.data.batch import Batch
 from autodim.data.tasks import Task
 from autodim.embedding.lookup import Lookup
+from autodim.models.base import Model
 from autodim.optim.batch_norm import batch_norms, statistics_kept
 from autodim.training.losses import task_losses
 from autodim.training.memory import trim
@@ -139,13 +140,16 @@ class Step:
         self.batch_norms = batch_norms(network)
         self.tables = network.tables.table_parameters()
         self.dense = [p for p in network.dense_parameters() if p.requires_grad]
+        self.own = network.model.own_parameters() if isinstance(network.model, Model) else []
         self.steps = 0  # of this process
 
-    def __call__(self, batch: Batch, seed: int) -> Tensor:
+    def __call__(self, batch: Batch, seed: int, absent: Sequence[int] = ()) -> Tensor:
         """Train on one batch.
 
         Args:
             seed: of this step's dropout; both passes of a perturbed step use it.
+            absent: tasks that the batch's log does not have: their own parameters are not updated, so that their
+                optimizers' averages are of their own batches alone.
 
         Returns:
             The T losses before the update, still on the device.
@@ -160,6 +164,8 @@ class Step:
         lookup.assign(gradients[:leaves])
         for parameter, gradient in zip(self.dense, gradients[leaves:], strict=True):
             parameter.grad = gradient
+        for parameter in (p for t in absent if self.own for p in self.own[t]):
+            parameter.grad = None
         for clipper in self.clippers:
             clipper.clip(self.tables, self.dense, lookup)
         for optimizer in self.optimizers:

@@ -76,6 +76,15 @@ class LabelConfig(Section):
         return self.column or self.name
 
 
+class LogConfig(Section):
+    """One of several logs: files with labels of their own."""
+
+    path: str = Field(description="CSV, TSV or Parquet file(s), as data.path; every log has the columns of all slots")
+    labels: tuple[str, ...] = Field(
+        description="names of the data.labels that this log has; a label that is not named is missing in all its rows"
+    )
+
+
 class SplitConfig(Section):
     """Which rows train, choose (valid) and judge (test)."""
 
@@ -104,6 +113,9 @@ class DataConfig(Section):
     """The log and how it is read."""
 
     path: str | None = Field(None, description="CSV, TSV or Parquet file(s); ${AUTODIM_DATA} is expanded")
+    logs: tuple[LogConfig, ...] = Field(
+        (), description="in the place of `path`: several logs with labels of their own and one set of ids"
+    )
     log: Literal["flights", "planted", "mmoe", "criteo", "avazu"] | None = Field(
         None, description="a log that autodim knows how to build or read; criteo and avazu also need `path`"
     )

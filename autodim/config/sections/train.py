@@ -57,6 +57,11 @@ class TrainConfig(Section):
         1.0, description="factor on the learning rates after an evaluation without a better AUC (1: never)"
     )
     windows: WindowsConfig | None = Field(None, description="sliding windows over time; epochs are then of a window")
+    alternate: Literal["by_size", "equal", "never"] = Field(
+        "by_size",
+        description="data.logs: a batch has rows of one log, and the logs take turns, by_size: as often as they have "
+        "rows, each once an epoch; equal: one batch each, shorter logs go round again; never: batches mix all logs",
+    )
     watch: WatchConfig = WatchConfig()
     keep_state: bool = Field(
         False, description="keep the optimizer's state beside the model, so that `autodim continue` can go on with it"
