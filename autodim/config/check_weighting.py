@@ -25,6 +25,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "alpha": ("gradnorm",),
     "initial": ("gradnorm",),
     "beta": ("gradvac",),
+    "groups": ("gradvac",),
     "floor": ("pe_ltr", "paperec"),
     "solve": ("pe_ltr",),
     "scale_own": ("pe_ltr",),
@@ -92,6 +93,16 @@ def _method(config: Config, train: TrainConfig, path: KeyPath) -> Iterator[Probl
             f"{model} the tasks share all layers; use a model with towers",
             ("model", "name"),
         )
+    if weighting.groups == "layer" and weighting.mode != "exact":
+        yield Problem(
+            (*path, "mode"),
+            f"{key}.mode: found {weighting.mode} with {key}.groups: layer, where each group, the tables too, has a "
+            "comparison of its own; expected mode: exact, or groups: model",
+            (*path, "groups"),
+        )
+    if weighting.groups == "layer" and weighting.every > 1:
+        why = f"{key}.groups: layer, which needs the gradients of all tasks in every step"
+        yield idle((*path, "every"), why, (*path, "groups"))
     if model in WHOLE and weighting.scale_own:
         why = f"model.name: {model}, in which no parameter is a task's own"
         yield idle((*path, "scale_own"), why, ("model", "name"))

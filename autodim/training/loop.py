@@ -137,8 +137,8 @@ class Training:
         while self.position < total and not finished:
             epoch, step = course.at(self.position)
             batch = feed(self.position)
-            absent = course.absent(epoch, step)
-            losses = self.step(batch, derive(self.seed, "dropout", epoch, step), absent)
+            absent, seed = course.absent(epoch, step), derive(self.seed, "dropout", epoch, step)
+            losses = self.step(batch, seed, absent) if absent else self.step(batch, seed)
             for schedule in self.schedules:
                 schedule.step()
             self.gauges.update()

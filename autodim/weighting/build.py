@@ -16,6 +16,7 @@ from autodim.weighting.dwa import DWA
 from autodim.weighting.gradients import GradientWeighting
 from autodim.weighting.gradnorm import GradNorm
 from autodim.weighting.gradvac import GradVac
+from autodim.weighting.groups import GroupedWeighting, shared_layers
 from autodim.weighting.mgda import MGDA
 from autodim.weighting.paperec import PAPERec
 from autodim.weighting.pcgrad import PCGrad
@@ -77,6 +78,9 @@ def build_weighting(
     if name == "paperec":
         slot = None if config.group is None else _group(config.group, network)
         return PAPERec(tasks, _representation(model, name), Captured([model]), floors, own, lr, slot)
+    if config.groups == "layer":
+        layers = shared_layers(model, own)
+        return GroupedWeighting([_solver(config, count, floors) for _ in range(1 + len(layers))], layers, tasks, own)
     representation = _representation(model, "mode: representation") if config.mode == "representation" else None
     return GradientWeighting(
         _solver(config, count, floors), tasks, own, config.mode, config.every, config.scale_own, representation

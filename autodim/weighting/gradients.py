@@ -114,12 +114,15 @@ class GradientWeighting:
         products = products.cpu()
         self.generator.manual_seed(torch.initial_seed())  # the step's own seed, whatever dropout has drawn since
         self.weights, fallback = solve_present(self.solver, products, self.weights, self.generator)
+        self._note(products, float(fallback))
+
+    def _note(self, products: Tensor, fallback: float) -> None:
         found = cosines(products)
         known = [c for c in found if not math.isnan(c)]
         below_zero = [math.nan if math.isnan(c) else float(c < 0) for c in found]
         mean = sum(known) / len(known) if known else math.nan
         share = sum(c < 0 for c in known) / len(known) if known else math.nan
-        numbers = [float(fallback), mean, share, *found, *below_zero]
+        numbers = [fallback, mean, share, *found, *below_zero]
         self.meter.add("solved", torch.tensor(numbers, dtype=torch.float64))
 
     def _by_task(self, losses: Tensor, targets: Sequence[Tensor], lookup: Lookup) -> Gradients:
@@ -141,16 +144,20 @@ class GradientWeighting:
                 out[i] = one
         for i in mine:  # as in any other step, an absent task's own parameters have a gradient of zero
             out[i] = torch.zeros_like(targets[i]) if out[i] is None else out[i]
-        start = len(lookup.leaves) if self.mode == "trunk" else 0
-        self._solve(gramian([every[start:] for every in by_task]))
-        weights = self.weights.tolist()
-        for i, mixed in zip(common, mix(by_task, weights), strict=True):
+        for i, mixed in zip(common, self._mixed(by_task, shared, lookup), strict=True):
             out[i] = mixed
         if self.scale_own:
+            weights = self.weights.tolist()
             for i, owner in mine.items():
                 plain = out[i]
                 out[i] = None if plain is None else plain * weights[owner]
         return out
+
+    def _mixed(self, by_task: Sequence[Gradients], shared: Sequence[Tensor], lookup: Lookup) -> Gradients:
+        """The shared gradients of all tasks (T lists), compared and added up."""
+        start = len(lookup.leaves) if self.mode == "trunk" else 0
+        self._solve(gramian([every[start:] for every in by_task]))
+        return mix(by_task, self.weights.tolist())
 
     def _at_representation(self, losses: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         found = [

@@ -63,7 +63,8 @@ class GradVac(Solver):
         count: T.
         beta: see `gradvac_weights`.
 
-    Differs from the paper: one group, the whole shared part (its `whole_model`).
+    Differs from the paper: nothing; one solver is one group of parameters, everything shared (its `whole_model`) or,
+    with `autodim.weighting.groups`, the tables or a layer (its `all_layer`).
     """
 
     def __init__(self, count: int, beta: float = 0.01):

@@ -57,6 +57,11 @@ class WeightingConfig(Section):
         "first", description="gradnorm: losses to compare with: the first batch's, or those of the labels' mean rates"
     )
     beta: Annotated[float, Field(ge=0, le=1)] = Field(0.01, description="gradvac: pace of the target cosines")
+    groups: Literal["model", "layer"] = Field(
+        "model",
+        description="gradvac: where gradients are compared and turned: everything shared at once, or the tables as one "
+        "and each shared layer as one",
+    )
     floor: dict[str, NonNegativeFloat] = Field(
         default_factory=dict, description="pe_ltr, paperec: least weight by task, their sum below 1"
     )
