@@ -16,7 +16,7 @@ from typing import Any
 
 from autodim.bench import peers
 from autodim.bench.peers import PEERS
-from autodim.bench.variants import HIDDEN, Variant
+from autodim.bench.variants import HIDDEN, MODELS, Variant
 from autodim.bench.work import Rates, work
 from autodim.errors import RunError
 
@@ -64,7 +64,7 @@ class Result:
         for name, values in (("train", self.train), ("infer", self.infer)):
             median = statistics.median(values)
             row[name] = {"samples_per_second": median, "repeats": values}
-            if "widths" in self.facts:
+            if "widths" in self.facts and self.variant.model in MODELS:
                 least = work(
                     self.variant.model, self.facts["widths"], self.variant.width, self.facts["numeric"], HIDDEN, CROSS
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from rich.table import Table
@@ -42,6 +43,25 @@ def speed_table(rows: list[dict[str, Any]]) -> Table:
         cells.append(f"{used / memory['least']:.2f}" if "least" in memory else "")
         table.add_row(label, str(v["batch"]), row["facts"]["optimizer"], "bf16" if v["bf16"] else "fp32", *cells)
     return table
+
+
+def weighting_costs(rows: list[dict[str, Any]]) -> list[str]:
+    """A line per weighting of several tasks: its time a step, as multiples of `uniform` in the same round."""
+    lines = []
+    alike = [
+        ({k: v for k, v in r["variant"].items() if k != "weighting"}, r)
+        for r in rows
+        if r["variant"]["tasks"] > 1 and r["variant"]["system"] == "autodim" and "skip" not in r
+    ]
+    for key, row in alike:
+        base = next((r for k, r in alike if k == key and r["variant"]["weighting"] == "uniform"), None)
+        if base is None or row is base:
+            continue
+        pairs = zip(base["train"]["repeats"], row["train"]["repeats"], strict=True)
+        ratios = sorted(plain / weighed for plain, weighed in pairs)
+        middle = f"{statistics.median(ratios):.2f} times"
+        lines.append(f"{row['name']}: {middle} uniform's time a step ({ratios[0]:.2f} to {ratios[-1]:.2f} by round)")
+    return lines
 
 
 def parts_table(rows: list[dict[str, Any]]) -> Table:

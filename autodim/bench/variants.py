@@ -12,6 +12,7 @@ from autodim.dimension.api import allocate
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 
 MODELS = ("fm", "deepfm", "dnn", "dcnv2")
+SHARED = ("single", "shared_bottom", "omoe", "mmoe", "snr", "ple", "esmm")  # for several tasks; sizes as by default
 WEIGHTINGS = ("uniform", "uncertainty", "dwa", "gradnorm", "pcgrad", "gradvac", "mgda", "pe_ltr")
 OPTIMIZERS = ("adagrad", "rowwise_adagrad", "lazy_adam")
 HIDDEN = (400, 400, 400)
@@ -37,7 +38,8 @@ class Variant:
 
     Attributes:
         system: autodim, or a peer's name.
-        model: one of MODELS. width: D. batch: rows of a step and of an inference batch.
+        model: one of MODELS, or of SHARED with several tasks. width: D. batch: rows of a step and of an inference
+            batch.
         share: of the uniform model's budget, by the power rule; 1: uniform.
         unit: of the share: params or dims.
         optimizer: of the tables; a peer has its own default.

@@ -81,12 +81,12 @@ class Measured:
 
     def warm_up(self) -> None:
         """A step of the same kind on a tiny table, so that code and the libraries' own buffers are not counted."""
-        tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0, "tasks": 1})
+        tiny = Variant(**{**self.variant.to_json(), "width": 4, "share": 1.0})
         slots, tables = (Slot("a", "a"), Slot("b", "b")), (Table("a", 8), Table("b", 8))
-        network = self._network(tiny, uniform_layout(slots, tables, 4), 0, 1)
+        network = self._network(tiny, uniform_layout(slots, tables, 4), 0, tiny.tasks)
         step = self._step(network, False)
         ids = torch.ones(256, 2, dtype=torch.int32, device=self.device)
-        ones = torch.ones(256, 1, device=self.device)
+        ones = torch.ones(256, tiny.tasks, device=self.device)
         step(Batch(ids, ones[:, :0], ones), 0)
 
     def _network(self, variant: Variant, layout: Layout, numeric: int, tasks: int) -> Network:

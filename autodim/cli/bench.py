@@ -18,7 +18,9 @@ RunOption = Annotated[
 
 def bench(
     run: RunOption = None,
-    models: Annotated[str, typer.Option("--models", help="of fm, deepfm, dnn, dcnv2")] = "fm,deepfm",
+    models: Annotated[
+        str, typer.Option("--models", help="of fm, deepfm, dnn, dcnv2; several tasks: single, shared_bottom, mmoe, ...")
+    ] = "fm,deepfm",
     widths: Annotated[str, typer.Option("--widths", help="D, the uniform width")] = "16",
     batches: Annotated[str, typer.Option("--batches")] = "8192",
     shares: Annotated[str, typer.Option("--shares", help="1: uniform; 0.125: pruned to it")] = "1",
@@ -51,16 +53,18 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure training and inference speed, memory, and the share of what this machine can do."""
-    from autodim.bench.variants import METHODS, MODELS, OPTIMIZERS, WEIGHTINGS, Variant
+    from autodim.bench.variants import METHODS, MODELS, OPTIMIZERS, SHARED, WEIGHTINGS, Variant
 
-    names = _choices("--models", models, MODELS)
+    names = _choices("--models", models, (*MODELS, *SHARED))
     rules = _choices("--optimizers", optimizers, OPTIMIZERS)
     stabilisers = _choices("--methods", methods, tuple(METHODS))
     sizes = _numbers("--widths", widths, int), _numbers("--batches", batches, int), _numbers("--scales", scales, int)
     cuts = _numbers("--shares", shares, float)
     _choices("--unit", unit, ("params", "dims"))
     _positive("--tasks", tasks)
-    mixtures = _weightings(weightings, WEIGHTINGS, tasks, run)
+    tasks = _tasks(tasks, run)
+    mixtures = _weightings(weightings, WEIGHTINGS, tasks)
+    _tasks_fit(names, SHARED, tasks)
     _choices("--device", device, ("cpu", "cuda"))
     _positive("--rows", rows)
     _positive("--repeats", repeats)
@@ -72,7 +76,7 @@ def bench(
             Variant("autodim", model, width, batch, share, unit, rule, low, scale, tasks, mixture, method)
             for share, rule, low, mixture, method in rows_of
         ]
-        if peers:
+        if peers and model in MODELS:
             from autodim.bench.peers import PEERS
 
             for peer in _choices("--against", against, tuple(PEERS)):
@@ -83,7 +87,7 @@ def bench(
         return
     from rich.console import Console
 
-    from autodim.bench.table import number, parts_table, speed_table
+    from autodim.bench.table import number, parts_table, speed_table, weighting_costs
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     rates = result["machine"]
@@ -93,6 +97,8 @@ def bench(
         highlight=False,
     )
     console.print(speed_table(result["rows"]), parts_table(result["rows"]), sep="\n\n")
+    for line in weighting_costs(result["rows"]):
+        console.print(line, highlight=False)
     found = [r for r in result["rows"] if "limit" in r.get("train", {})]
     if found:
         limits = {f"{r['name']}{' bf16' if r['variant']['bf16'] else ''}": number(r["train"]["limit"]) for r in found}
@@ -174,16 +180,38 @@ def _choices(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _weightings(text: str, known: tuple[str, ...], tasks: int, run: Path | None) -> list[str]:
-    """`NAME` or `NAME/k`; several tasks are those of the synthetic log."""
+def _tasks(tasks: int, run: Path | None) -> int:
+    """How many labels the log has: the synthetic one as many as asked for, a run's its own."""
+    from autodim.errors import ConfigError
+
+    if run is None:
+        return tasks
+    if tasks > 1:
+        raise ConfigError("--tasks: has no effect on a run's own log; expected it without a run")
+    from autodim.stages.predict import open_run
+    from autodim.stages.prepare import open_log
+
+    return len(open_log(open_run(run)).labels)
+
+
+def _tasks_fit(models: list[str], shared: tuple[str, ...], tasks: int) -> None:
+    from autodim.errors import ConfigError
+
+    for name in models:
+        if name in shared and name != "single" and tasks == 1:
+            raise ConfigError(f"--models: found {name} with one task; expected --tasks 2 or more beside it")
+        if name == "esmm" and tasks != 2:
+            raise ConfigError(f"--models: found esmm with {tasks} tasks; expected --tasks 2, a click and a conversion")
+
+
+def _weightings(text: str, known: tuple[str, ...], tasks: int) -> list[str]:
+    """`NAME` or `NAME/k`."""
     from autodim.errors import ConfigError
 
     words = [w.strip() for w in text.split(",") if w.strip()]
     names = _choices("--weightings", ",".join(w.partition("/")[0] for w in words), known)
     if names != ["uniform"] and tasks == 1:
         raise ConfigError(f"--weightings: found {text!r} with one task; expected --tasks 2 or more beside it")
-    if tasks > 1 and run is not None:
-        raise ConfigError("--tasks: has no effect on a run's own log; expected it without a run")
     for word in words:
         name, slash, every = word.partition("/")
         if slash and (not every.isdigit() or int(every) < 1 or name not in ("pcgrad", "gradvac", "mgda", "pe_ltr")):

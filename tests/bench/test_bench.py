@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from autodim.bench import synthetic
 from autodim.bench.peers.protocol import status
-from autodim.bench.table import number
+from autodim.bench.table import number, weighting_costs
 from autodim.bench.variants import Variant, layout_of, widths_of
 from autodim.bench.work import Rates, work
 from autodim.cli import app
@@ -103,9 +103,32 @@ def test_bench_measures_uniform_and_pruned_and_leaves_out_what_is_not_there():
         (("--shares", "2"), "--shares"),
         (("--batches", "x"), "--batches"),
         (("--peers", "python", "--against", "torchreck"), "torchrec"),
+        (("--models", "mmoe"), "--tasks 2"),
+        (("--models", "esmm", "--tasks", "3"), "esmm with 3 tasks"),
+        (("--models", "mmoe", "--weightings", "pcgrad"), "--tasks 2"),
     ],
 )
 def test_flags_that_cannot_be_meant_are_refused(arguments, named):
     found = bench(*arguments)
     assert found.exit_code != 0
     assert named in str(found.exception)
+
+
+def test_models_of_several_tasks_are_measured_beside_uniform():
+    found = bench(
+        "--models", "mmoe", "--widths", "4", "--batches", "64", "--tasks", "2", "--weightings", "uniform,pcgrad,mgda/2",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    lines = [line for line in found.stdout.splitlines() if "uniform's time" in line]
+    assert [line.partition(":")[0] for line in lines] == ["mmoe 4, 2 tasks pcgrad", "mmoe 4, 2 tasks mgda/2"]
+    assert "limit of training" not in found.stdout  # no least work is known of it
+
+
+def test_a_weightings_cost_is_the_median_of_the_rounds_ratios():
+    def row(weighting: str, repeats: list[float], **more):
+        variant = Variant("autodim", "dnn", 16, 64, tasks=2, weighting=weighting, **more)
+        return {"variant": variant.to_json(), "name": variant.name, "train": {"repeats": repeats}}
+
+    rows = [row("uniform", [100, 40, 90]), row("pcgrad", [50, 20, 30]), row("mgda", [10, 10, 10], bf16=True)]
+    expected = "dnn 16, 2 tasks pcgrad: 2.00 times uniform's time a step (2.00 to 3.00 by round)"
+    assert weighting_costs(rows) == [expected]  # mgda has no uniform that is otherwise like it
