@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,50 +14,73 @@ from autodim.data.text import Coded, coded, numbers
 from autodim.errors import DataError
 
 
-def label_values(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing: Sequence[str]) -> np.ndarray:
-    """Labels of a column.
+@dataclass(frozen=True)
+class Found:
+    """A label's column, read.
 
-    Returns:
-        N float32: 0, 1 (a regression: numbers), or NaN where the column is missing.
+    Attributes:
+        values: N float32: 0, 1 (a regression: numbers), or NaN where the column is missing or odd.
+        odd: N bool, rows that hold what is no such label.
+        holds: the first few odd values, for people.
+        expected: what was expected instead, and what to do.
+    """
+
+    values: np.ndarray
+    odd: np.ndarray
+    holds: str = ""
+    expected: str = ""
+
+
+def read_labels(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing: Sequence[str]) -> Found:
+    """Labels of a column, and the rows that hold none.
+
+    Odd are values other than 0 and 1 without `above` or `equals`, and texts where numbers are compared or learnt.
 
     Raises:
-        DataError: values other than 0 and 1 without `above` or `equals`, or values that cannot be compared.
+        DataError: a type of column that holds no labels at all.
     """
     column = coded(array, missing)
     values, bad = numbers(column.values)
+    expected = ""
     if label.kind == "regression":
-        bad &= np.bincount(column.codes[column.codes >= 0], minlength=len(bad)) > 0
-        if bad.any():
-            raise DataError(
-                f"label {label.name!r}: column {label.source!r} holds {_some(column, bad)}, but a regression learns "
-                "finite numbers; add what means missing to data.missing, or leave rows out with data.drop"
-            )
-        return np.append(values.astype(np.float32), np.float32(np.nan))[column.codes]
-    if label.equals is None and label.above is None:
-        values, bad = _truths(column.values, values, bad)
-    if label.equals is not None:
-        if isinstance(label.equals, str):
-            ones = pc.equal(column.values, pa.scalar(label.equals, column.values.type)).to_numpy(zero_copy_only=False)
-        else:
-            ones = values == label.equals
-        of_value = ones.astype(np.float32)
+        of_value, odd = values, bad
+        expected = (
+            "but a regression learns finite numbers; add what means missing to data.missing, or leave rows out with "
+            "data.drop"
+        )
+    elif isinstance(label.equals, str):
+        same = pc.equal(column.values, pa.scalar(label.equals, column.values.type))
+        of_value, odd = same.to_numpy(zero_copy_only=False), np.zeros(len(values), bool)
+    elif label.equals is not None:
+        of_value, odd = values == label.equals, np.zeros(len(values), bool)
     elif label.above is not None:
-        if bad.any():
-            raise DataError(
-                f"label {label.name!r}: column {label.source!r} holds {_some(column, bad)}, which is not above or "
-                f"below {label.above:g}; add it to data.missing, or use `equals`"
-            )
-        of_value = np.where(np.isnan(values), np.nan, values > label.above).astype(np.float32)
+        of_value, odd = np.where(np.isnan(values), np.nan, values > label.above), bad
+        expected = f"which is not above or below {label.above:g}; add it to data.missing, or use `equals`"
     else:
-        odd = bad | ~((values == 0) | (values == 1) | np.isnan(values))
-        odd &= np.bincount(column.codes[column.codes >= 0], minlength=len(odd)) > 0
-        if odd.any():
-            raise DataError(
-                f"label {label.name!r}: column {label.source!r} holds {_some(column, odd)}, but a label is 0 or 1; "
-                "say which values are 1 with `above` or `equals`, or leave rows out with data.drop"
-            )
-        of_value = values.astype(np.float32)
-    return np.append(of_value, np.float32(np.nan))[column.codes]
+        of_value, bad = _truths(column.values, values, bad)
+        odd = bad | ~((of_value == 0) | (of_value == 1) | np.isnan(of_value))
+        expected = (
+            "but a label is 0 or 1; say which values are 1 with `above` or `equals`, or leave rows out with data.drop"
+        )
+    rows = np.append(odd, False)[column.codes]
+    found = np.append(of_value.astype(np.float32), np.float32(np.nan))[column.codes]
+    if not rows.any():
+        return Found(found, rows)
+    found[rows] = np.nan
+    odd &= np.bincount(column.codes[column.codes >= 0], minlength=len(odd)) > 0
+    return Found(found, rows, _some(column, odd), expected)
+
+
+def label_values(array: pa.Array | pa.ChunkedArray, label: LabelConfig, missing: Sequence[str]) -> np.ndarray:
+    """Labels of a column of which no row may be odd: N float32 (see `read_labels`).
+
+    Raises:
+        DataError: some are.
+    """
+    found = read_labels(array, label, missing)
+    if found.odd.any():
+        raise DataError(f"label {label.name!r}: column {label.source!r} holds {found.holds}, {found.expected}")
+    return found.values
 
 
 def _truths(texts: pa.Array, values: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from autodim.config.schema import DataConfig, SlotConfig
 from autodim.data import splits
-from autodim.data.accounting import Rejects, excerpt
+from autodim.data.accounting import Rejects
+from autodim.data.bad_rows import reject_labels, reject_numbers, reject_weights
 from autodim.data.bags import Bags, bags, weighted_bags
 from autodim.data.hashing import bucketed, text_hashes
-from autodim.data.labels import in_sample_space, label_values, matches
+from autodim.data.labels import in_sample_space, matches, read_labels
 from autodim.data.numeric import log_square_buckets
 from autodim.data.reader import Piece
 from autodim.data.several import absent_labels
@@ -122,7 +123,7 @@ def translate(
         piece: rows with the columns of `data`.
         data: slots, labels, drop, split.
         first_row: number of the piece's first row.
-        rejects: gains the rows whose number or time cannot be read.
+        rejects: gains the rows whose number, time or label cannot be read.
         predict: keep every row: nothing is dropped or split, and labels may be absent or (in dropped rows) odd.
 
     Returns:
@@ -144,23 +145,37 @@ def translate(
         if slot.weights is not None or slot.weight_separator is not None:
             found[i], reasons = _in(piece, slot.source, lambda s=slot: _weighted(table, s, data.missing))  # type: ignore[misc]
             for reason, bad in reasons.items():
-                _reject_weights(piece, rows, bad & good, slot, reason=reason, rejects=rejects)
+                reject_weights(piece, rows, bad & good, slot, reason=reason, rejects=rejects)
                 good &= ~bad
         elif slot.kind in ("value", "buckets", "scaled"):
             found[i], bad = _in(piece, slot.source, lambda c=slot.source: numbers(table[c], data.missing))  # type: ignore[misc]
-            _reject(piece, rows, bad & good, slot.source, values=flat(table[slot.source]), rejects=rejects)
+            reject_numbers(piece, rows, bad & good, slot.source, values=flat(table[slot.source]), rejects=rejects)
             good &= ~bad
     key, kind = np.empty(0), ""
     if data.split.by == "time" and not predict:
         column = str(data.split.column)
         key, kind = _in(piece, column, lambda: times(table[column], data.missing))
-        _reject(piece, rows, np.isnan(key) & good, column, values=flat(table[column]), rejects=rejects)
+        reject_numbers(piece, rows, np.isnan(key) & good, column, values=flat(table[column]), rejects=rejects)
         good &= ~np.isnan(key)
+    labels = np.full((len(rows), len(data.labels)), np.nan, np.float32)
+    judged = ~dropped[rows] if predict else np.ones(len(rows), bool)
+    absent = absent_labels(data, piece.log)
+    for t, label in enumerate(data.labels):
+        if label.source in table.column_names and t not in absent:
+            source = flat(table[label.source])
+            source = source.filter(pa.array(judged)) if predict else source
+            read = _in(piece, label.source, lambda s=source, k=label: read_labels(s, k, data.missing))  # type: ignore[misc]
+            labels[judged, t] = read.values
+            odd = np.zeros(len(rows), bool)
+            odd[judged] = read.odd
+            reject_labels(piece, rows[odd & good], label, found=read, rejects=rejects)
+            good &= ~odd
     if not good.all():
         at = np.flatnonzero(good)
         table, rows = table.take(pa.array(at)), rows[at]
         found = {i: v.take(at) if isinstance(v, Bags) else v[at] for i, v in found.items()}
         key = key[at] if len(key) else key
+        labels = labels[at]
 
     hashes: dict[int, np.ndarray] = {}
 
@@ -175,14 +190,6 @@ def translate(
         return replace(column, items=items) if isinstance(column, Bags) else items
 
     slots = tuple(each(column_of, range(len(data.slots))))
-    labels = np.full((len(rows), len(data.labels)), np.nan, np.float32)
-    judged = ~dropped[rows] if predict else slice(None)
-    absent = absent_labels(data, piece.log)
-    for t, label in enumerate(data.labels):
-        if label.source in table.column_names and t not in absent:
-            source = flat(table[label.source])
-            source = source.filter(pa.array(judged)) if predict else source
-            labels[judged, t] = _in(piece, label.source, lambda s=source, k=label: label_values(s, k, data.missing))  # type: ignore[misc]
     labels = in_sample_space(labels, data.labels)
     labels[:, absent] = np.nan  # `outside: zero` too: what a log does not have is unknown
     parts = np.empty(0, np.int8)
@@ -229,13 +236,6 @@ def _weighted(table: pa.Table, slot: SlotConfig, missing: tuple[str, ...]) -> tu
     )
 
 
-def _reject_weights(
-    piece: Piece, rows: np.ndarray, bad: np.ndarray, slot: SlotConfig, *, reason: str, rejects: Rejects
-) -> None:
-    for i in np.flatnonzero(bad):
-        rejects.add(piece.where(int(rows[i])), f"column {slot.weights or slot.source!r} {reason} (slot {slot.name!r})")
-
-
 def _in(piece: Piece, column: str, function: Callable[[], Result]) -> Result:
     """`function()`, whose DataError gains the place."""
     try:
@@ -243,19 +243,6 @@ def _in(piece: Piece, column: str, function: Callable[[], Result]) -> Result:
     except DataError as error:
         place = f"{piece.unit}s from {piece.lines.of(0)}" if len(piece.table) else "no rows"
         raise DataError(f"{piece.source}, {place}, column {column!r}: {error}") from None
-
-
-def _reject(
-    piece: Piece, rows: np.ndarray, bad: np.ndarray, column: str, *, values: pa.Array, rejects: Rejects
-) -> None:
-    for i in np.flatnonzero(bad):
-        value = values[int(i)].as_py()
-        reason = f"column {column!r} holds {excerpt(str(value))}, which is no finite number"
-        if value is None or value == "":
-            reason = f"column {column!r} is missing, but it sorts the rows into parts"
-        elif isinstance(value, str):
-            reason += " (if it means missing, add it to data.missing)"
-        rejects.add(piece.where(int(rows[i])), reason)
 
 
 def _back(array: pa.Array) -> Column:
