@@ -29,7 +29,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
 from autodim.errors import BudgetError, NoSafeCut
-from autodim.stages.cutter import Cutter, with_budget
+from autodim.stages.cutter import CutModel, Cutter, with_budget
 from autodim.stages.evaluate import allowed
 from autodim.stages.model_folder import load_network
 from autodim.stages.prune import prune
@@ -162,14 +162,15 @@ class Search:
     def _holds(self, amount: int) -> bool:
         """Whether a budget keeps the quality on the watched rows; one that no allocation meets does not."""
         try:
-            made = self._retrained(amount) if self.what == "retrained" else self._cut(amount)
+            allocation, made = self._allocated(amount)
         except BudgetError:
             return False
-        allocation, network, run = made
         self.session.stop.check()
         key = tuple((e.table, e.start, e.width, e.precision) for e in allocation.entries)
-        if key not in self.tries:
+        if key not in self.tries:  # neighbouring budgets may buy the same widths, which are measured once
+            network = made.network if isinstance(made, CutModel) else self._retrained(made)
             watched, judged = (self.cutter.logits(network, self.parts[name]) for name in ("valid", "confirm"))
+            run = None if isinstance(made, CutModel) else made
             self.tries[key] = Try(amount, allocation, run, self.lost(watched, "valid"), judged.cpu())
         found = self.tries[key]
         if allocation.spent < self.total:
@@ -179,21 +180,25 @@ class Search:
             )
         return self.allowed.inside(found.watched)
 
-    def _cut(self, amount: int) -> tuple[Allocation, Network, Run | None]:
-        config = self.run.config.prune
-        made = self.cutter.cut(config.strategy, BudgetConfig(unit=config.budget.unit, amount=amount))
-        return made.allocation, made.network, None
+    def _allocated(self, amount: int) -> tuple[Allocation, CutModel | Run]:
+        """The widths at a budget, and the cut; or the pruned run in which to retrain it.
 
-    def _retrained(self, amount: int) -> tuple[Allocation, Network, Run | None]:
+        Raises:
+            BudgetError: no allocation meets it.
+        """
         config = self.run.config
         budget = BudgetConfig(unit=config.prune.budget.unit, amount=amount)
+        if self.what == "cut":
+            made = self.cutter.cut(config.prune.strategy, budget)
+            return made.allocation, made
         shared = {name: self.run.stage(name) for name in ("prepare", "pretrain")}
         folder = self.run.folder / "quality" / f"{budget.unit}-{amount}"
         cell = Run(folder, with_budget(config, config.prune.strategy, budget), shared, self.run.say)
-        allocation = prune(cell, self.log, self.session)
+        return prune(cell, self.log, self.session), cell
+
+    def _retrained(self, cell: Run) -> Network:
         retrain(cell, self.log, self.session)
-        network, _ = load_network(cell.stage("retrain") / "model", self.session.device)
-        return allocation, network, cell
+        return load_network(cell.stage("retrain") / "model", self.session.device)[0]
 
     def record(self, tries: list[Try], chosen: Try | None) -> dict[str, Any]:
         """What RUN/quality.json and RUN/prune/quality.json hold."""

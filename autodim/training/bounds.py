@@ -98,15 +98,24 @@ class Allowed:
         )
 
     def words(self, found: Sequence[Lost]) -> str:
-        """`AUC lost .0003, at most .0004`: the worst task under each limit, with its bound."""
+        """`AUC lost .0003, at most .0004`, or `AUC gained .0020, at least .0010`: the worst task under each limit, with
+        the bound of what it loses."""
         parts = []
         if self.auc is not None:
             worst = max(found, key=lambda one: one.auc_bound(self.confidence))
-            parts.append(f"AUC lost {worst.auc:.5f}, at most {worst.auc_bound(self.confidence):.5f}")
+            parts.append("AUC " + _told("lost", "gained", worst.auc, worst.auc_bound(self.confidence), 5))
         if self.loss is not None:
             worst = max(found, key=lambda one: one.loss_bound(self.confidence))
-            parts.append(f"log loss risen {worst.loss:.6f}, at most {worst.loss_bound(self.confidence):.6f}")
+            parts.append("log loss " + _told("risen", "fallen", worst.loss, worst.loss_bound(self.confidence), 6))
         return "; ".join(parts)
+
+
+def _told(worse: str, better: str, value: float, bound: float, digits: int) -> str:
+    """A loss and its upper bound, each said as a gain where it is one: `gained .0020, lost at most .0001`."""
+    if not value < 0:  # NaN too
+        return f"{worse} {value:.{digits}f}, at most {bound:.{digits}f}"
+    end = f"at least {-bound:.{digits}f}" if bound < 0 else f"{worse} at most {bound:.{digits}f}"
+    return f"{better} {-value:.{digits}f}, {end}"
 
 
 def _losses(logits: Tensor, labels: Tensor, task: Task) -> Tensor:

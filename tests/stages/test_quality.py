@@ -14,6 +14,7 @@ from autodim.stages.evaluate import allowed
 from autodim.stages.holdout import HeldOutLog, take
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log, prepare
+from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.search import search
 from autodim.stages.session import Session
@@ -145,3 +146,20 @@ def test_widths_only_strategies_are_cut_too(tiny_log, tmp_path, run):
         prune = wish.prune.model_copy(update={"strategy": strategy})
         done = search(wish.model_copy(update={"prune": prune}), QUIET, ("prepare", "pretrain", "prune"))
         assert record(done)["strategy"] == strategy and np.isfinite(record(done)["spent"])
+
+
+def test_budgets_that_buy_the_same_widths_are_retrained_once(tiny_log, tmp_path, monkeypatch):
+    from autodim.stages import quality
+
+    trained = []
+    monkeypatch.setattr(
+        quality, "retrain", lambda cell, *rest: (trained.append(cell.folder.name), retrain(cell, *rest))
+    )
+    monkeypatch.setitem(quality.FINE, "retrained", 1.1)
+    # all or nothing of a slot: few allocations, so that several budgets of the bisection buy the same
+    wish = config(tiny_log, tmp_path / "run", "prune.budget.max_auc_drop=0.3", "prune.ladder=[8]", "retrain.epochs=1")
+    done = search(wish, QUIET)
+    widths = list((done.folder / "quality").glob("*/prune/widths.yaml"))
+    different = {str(Allocation.from_yaml(path.read_text()).widths) for path in widths}
+    assert len(trained) == len(different) < len(widths)
+    assert record(done)["spent"] == Allocation.from_yaml((done.folder / "retrain" / "widths.yaml").read_text()).spent

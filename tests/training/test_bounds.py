@@ -75,3 +75,12 @@ def test_bounds_hold_as_often_as_they_say():
     above = np.mean([one.loss_bound(0.95) < truth["loss"] for one in found])
     higher = np.mean([one.auc_bound(0.95) < truth["auc"] for one in found])
     assert 0.017 < above < 0.085 and 0.017 < higher < 0.085
+
+
+def test_a_gain_is_said_as_a_gain():
+    sure, unsure = Lost(-0.02, 0.001, -0.03, 0.001, 10**6), Lost(-0.001, 0.01, -0.0001, 0.01, 10**6)
+    told = Allowed(0.05, 0.05, 0.95)
+    assert told.words([sure]) == "AUC gained 0.02000, at least 0.01836; log loss fallen 0.030000, at least 0.028355"
+    assert told.words([unsure]) == (
+        "AUC gained 0.00100, lost at most 0.01545; log loss fallen 0.000100, risen at most 0.016349"
+    )
