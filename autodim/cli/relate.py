@@ -15,7 +15,7 @@ from autodim.cli.compare import read_seeds
 def relate(
     config: ConfigArgument,
     overrides: Overrides = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated; standard errors are over them")] = "0,1,2",
+    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated; the 95 % intervals are over them")] = "0,1,2",
     every: Annotated[
         int, typer.Option("--every", help="compare gradients in one of so many batches; 0: about 100 a training", min=0)
     ] = 0,
@@ -28,7 +28,7 @@ def relate(
     """How far each task helps each other one: transfer, look-ahead affinity, gradient cosine; run again to continue."""
     settings, numbers = read_config(config, overrides), read_seeds(seeds)
 
-    from autodim.report.related import HEADS, pair_cells
+    from autodim.report.related import HEADS, intervals, pair_cells
     from autodim.stages.relate import relate as run
     from autodim.stages.relate_parts import Question
 
@@ -40,7 +40,7 @@ def relate(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None)
+    table = Table(box=None, title=intervals(len(numbers), "+-"), title_justify="left")
     for k, head in enumerate(HEADS):
         table.add_column(head, justify="left" if k < 2 else "right")
     for pair in found:

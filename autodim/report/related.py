@@ -64,7 +64,14 @@ class Pair:
     words: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """With the standard error of each mean, and half of its 95 % interval."""
+        found = asdict(self)
+        for name in ("transfer", "affinity"):
+            found[name]["half"] = getattr(self, name).half
+        for name in ("cosine", "conflict"):
+            for group, one in getattr(self, name).items():
+                found[name][group]["half"] = one.half
+        return found
 
 
 def estimate(values: Sequence[float | None]) -> Estimate:
@@ -176,13 +183,19 @@ def _cosine_words(pair: Pair) -> str:
 HEADS = ("shared part learns from", "for", "transfer", "affinity", "cosine", "below 0", "cosine tables", "cosine trunk")
 
 
+def intervals(seeds: int, sign: str = "±") -> str:
+    """What follows the sign in every figure and sentence: the one convention of the tables, the page and the words."""
+    over = f"over {seeds} seeds" if seeds > 1 else "over the probed batches of one seed (transfer has none)"
+    return f"after {sign} half of a 95 % interval {over}, Student's t"
+
+
 def pair_cells(pair: Pair) -> tuple[str, ...]:
-    """The row as text, one cell per entry of HEADS; after +- standard errors."""
+    """The row as text, one cell per entry of HEADS; after +- what `intervals` says."""
     return (
         pair.source,
         pair.target,
         _cell(pair.transfer, 2),
-        "-" if pair.affinity.mean is None else f"{pair.affinity.mean:+.3g}" + _error(pair.affinity),
+        "-" if pair.affinity.mean is None else f"{pair.affinity.mean:+.3g}" + _half(pair.affinity),
         _cell(pair.cosine["all"], 3),
         "-" if pair.conflict["all"].mean is None else f"{100 * pair.conflict['all'].mean:.0f} %",
         _cell(pair.cosine["tables"], 3),
@@ -193,9 +206,9 @@ def pair_cells(pair: Pair) -> tuple[str, ...]:
 def _cell(found: Estimate, digits: int) -> str:
     if found.mean is None:
         return "-"
-    error = "" if found.error is None else f" +- {numbers.ratio(found.error, digits)}"
-    return numbers.difference(found.mean, digits, ascii=True) + error
+    half = "" if found.half is None else f" +- {numbers.ratio(found.half, digits)}"
+    return numbers.difference(found.mean, digits, ascii=True) + half
 
 
-def _error(found: Estimate) -> str:
-    return "" if found.error is None else f" +- {found.error:.1g}"
+def _half(found: Estimate) -> str:
+    return "" if found.half is None else f" +- {found.half:.1g}"

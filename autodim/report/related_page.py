@@ -47,13 +47,13 @@ def heat_map(
                 continue
             depth = min(abs(mean) / largest, 1.0)
             css = f"h{round(8 * depth)}" if mean >= 0 else f"n{round(4 * depth)}"
-            error = "" if found is None or found.error is None else f"± {_short(found.error, digits)}"
-            tip = f"{task} for {other}: {mean:+.4g} {error}".strip()
+            half = "" if found is None or found.half is None else f"± {_short(found.half, digits)}"
+            tip = f"{task} for {other}: {mean:+.4g} {half}".strip()
             parts.append(svg.rect(x + 1, y + 1, _CELL - 2, _CELL - 42, css, title=tip, radius=4))
             ink = "on-colour" if depth > 0.6 else "figure"
-            parts.append(svg.text(x + _CELL / 2, y + (30 if error else 36), _signed(mean, digits), ink, "middle"))
-            if error:
-                parts.append(svg.text(x + _CELL / 2, y + 47, error, ink if depth > 0.6 else "tick", "middle"))
+            parts.append(svg.text(x + _CELL / 2, y + (30 if half else 36), _signed(mean, digits), ink, "middle"))
+            if half:
+                parts.append(svg.text(x + _CELL / 2, y + 47, half, ink if depth > 0.6 else "tick", "middle"))
     return svg.document(width, height, title, f"{len(tasks)} x {len(tasks)} tasks", parts)
 
 
@@ -89,7 +89,7 @@ def related_page(title: str, tasks: Sequence[str], found: Sequence[Pair], notes:
     by = {(p.source, p.target): p for p in found}
     known = [p.affinity for p in found if p.affinity.mean is not None]
     # the deepest colour is beyond the noise, so that a map of noise is pale
-    size = max((abs(a.mean or 0.0) + 2 * (a.error or 0.0) for a in known), default=0.0) or 1.0
+    size = max((abs(a.mean or 0.0) + (a.half or 0.0) for a in known), default=0.0) or 1.0
 
     def of(pick: Callable[[Pair], Estimate]) -> Callable[[int, int], Estimate | None]:
         return lambda i, j: None if i == j else pick(by[tasks[i], tasks[j]])

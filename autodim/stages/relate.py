@@ -1,6 +1,6 @@
 """relate: how the tasks of a log are related, measured by short trainings (`autodim.multitask.relatedness`).
 
-RUN/relate/relate.json    every pair: transfer, affinity, cosines, with standard errors; the losses behind them
+RUN/relate/relate.json    every pair: transfer, affinity, cosines, each with its 95 % interval; the losses behind them
 RUN/relate/relate.html    heat maps, the course over the training, a sentence a pair
 RUN/relate/parts/         one training each; run again, it is not trained again
 """

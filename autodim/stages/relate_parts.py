@@ -20,7 +20,7 @@ from autodim.data.columns import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.multitask.alone import measured
 from autodim.multitask.relatedness import Probe, ProbedStep, SharedFrom, own_parameters
-from autodim.report.related import SeedRecord
+from autodim.report.related import SeedRecord, intervals
 from autodim.stages.holdout import inputs_of
 from autodim.stages.pretrain import build_log_network, log_rules, run_result
 from autodim.stages.run import Run
@@ -217,10 +217,8 @@ class Parts:
 
     def notes(self) -> list[str]:
         """How to read the figures."""
-        seeds = len(self.question.seeds)
-        errors = f"over {seeds} seeds" if seeds > 1 else "over the probed batches of one seed (transfer has none)"
         return [
-            f"Measured with {self.model.name}, its shared part; standard errors (after ±) {errors}.",
+            f"Measured with {self.model.name}, its shared part; {intervals(len(self.question.seeds))}.",
             "Transfer: the shared part learns from the row's task alone and is frozen, then the column's head learns "
             "from its own labels; 1 is what a shared part from the column's task gives, 0 a random one; best losses on "
             "the validation rows.",

@@ -23,7 +23,7 @@ from autodim.embedding.layout import Slot, Table, uniform_layout
 from autodim.errors import ConfigError
 from autodim.multitask.alone import alone, measured
 from autodim.multitask.relatedness import ProbedStep, SharedFrom, own_parameters, probe
-from autodim.report.related import Estimate, SeedRecord, estimate, pairs, share_of_gain
+from autodim.report.related import Estimate, SeedRecord, estimate, intervals, pair_cells, pairs, share_of_gain
 from autodim.stages.model_folder import build_network
 from autodim.stages.relate import relate
 from autodim.stages.relate_parts import Question
@@ -179,14 +179,19 @@ def test_a_share_of_the_gain():
 
 
 def test_errors_are_over_seeds_and_with_one_seed_over_batches():
+    groups = ("all", "tables", "trunk")
+
     def record(seed: int, *cosines: float) -> SeedRecord:
         probes = [
-            {"step": k, "affinity": [[0.1, 0.01], [0.01, 0.1]], "cosines": {"all": [[1, c], [c, 1]]}}
+            {
+                "step": k,
+                "affinity": [[0.1, 0.01], [0.01, 0.1]],
+                "cosines": {group: [[1, c], [c, 1]] for group in groups},
+            }
             for k, c in enumerate(cosines)
         ]
         return SeedRecord(seed, (1.0, 1.0), ((0.5, 0.6), (0.9, 0.5)), probes)
 
-    groups = ("all",)
     one = pairs(("a", "b"), [record(0, 0.1, 0.3)], groups)
     assert [(p.source, p.target) for p in one] == [("a", "b"), ("b", "a")]
     assert one[0].transfer == Estimate(pytest.approx(0.8), None, 1)
@@ -195,6 +200,10 @@ def test_errors_are_over_seeds_and_with_one_seed_over_batches():
     two = pairs(("a", "b"), [record(0, 0.1, 0.3), record(1, -0.2, -0.2)], groups)[0]
     assert two.cosine["all"] == Estimate(pytest.approx(0.0), pytest.approx(0.2), 2)
     assert two.conflict["all"].mean == pytest.approx(0.5)
+    # one convention: cells and sentences say half of the 95 % interval, t of one degree of freedom here
+    assert pair_cells(two)[4] == "0 +- 2.541" and "± 2.54" in two.words
+    assert two.to_json()["cosine"]["all"]["half"] == pytest.approx(12.706 * 0.2, rel=1e-4)
+    assert "95 % interval over 2 seeds" in intervals(2) and "probed batches" in intervals(1, "+-")
     assert "serves b nearly as well" in two.words and "show no clear common direction" in two.words
 
 
