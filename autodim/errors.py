@@ -30,9 +30,16 @@ class BudgetError(AutodimError):
 
 
 class RunError(AutodimError):
-    """A run folder or an artefact that is missing, damaged, in use, or made from other inputs."""
+    """A run's stage or an artefact that is missing, damaged, in use, or made from other inputs."""
 
     exit_code = 5
+
+
+class NoSuchRun(RunError):
+    """A name that should be a run's folder and is none: the same mistake as a config that is not there, whichever
+    command meets it, and so the same exit code."""
+
+    exit_code = ConfigError.exit_code
 
 
 class TrainingError(AutodimError):

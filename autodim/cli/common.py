@@ -28,7 +28,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="no progress lines")]
 def read_config(name: str, overrides: Sequence[str] | None) -> Config:
     """The config that an argument means: a file, a shipped one, or a run folder's own."""
     path = Path(name)
-    if path.is_dir() and (path / "config.yaml").is_file():
+    if catalogue.is_folder(path) and (path / "config.yaml").is_file():
         return load_config(path / "config.yaml", [f"run={json.dumps(str(path))}", *(overrides or ())]).config
     return load_config(catalogue.find_config(name), overrides or ()).config
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from autodim.cli.common import Json, Overrides, Quiet, RunArgument, print_json, print_table, progress, read_config
-from autodim.errors import RunError
+from autodim.config.catalogue import config_file
+from autodim.errors import ConfigError, DataError
 
 
 def online(
@@ -22,10 +23,11 @@ def online(
     quiet: Quiet = False,
 ) -> None:
     """Go on training with new rows: new ids get rows of their own, optimizer state is kept; a new run is written."""
-    if data is None or not data.is_file():
-        raise RunError(f"--data: found {data}, expected a file with the new rows")
-    if not (run / "config.yaml").is_file():
-        raise RunError(f"{run}: not a run folder (no config.yaml in it); expected one that `autodim search` made")
+    config_file(run)
+    if data is None:
+        raise ConfigError("--data: not given; expected a file with the new rows")
+    if not data.is_file():
+        raise DataError(f"--data: found {data}, expected a file with the new rows")
     target = out or run.with_name(run.name + "-next")
     settings = read_config(str(run), [*(overrides or ()), f"run={json.dumps(str(target))}"])
 

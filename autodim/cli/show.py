@@ -34,7 +34,7 @@ def show(
         typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(_sentence(one) for one in found))
         return
     folder = Path(name)
-    is_run = not found and folder.is_dir() and (folder / "config.yaml").is_file()
+    is_run = not found and catalogue.is_folder(folder) and (folder / "config.yaml").is_file()
     loaded = load_config(folder / "config.yaml" if is_run else catalogue.find_config(name), overrides or ())
     scores = folder / "prune" / "scores.json"
     tasks: dict[str, Any] = artifact.read_json(scores) if is_run and scores.is_file() else {}

@@ -10,11 +10,12 @@ from autodim.errors import RunError
 
 def verify(run: RunArgument) -> None:
     """Check all that a run's stages wrote against its sha256 sums; exit 5 and name what is damaged."""
+    from autodim.config.catalogue import config_file, is_folder
     from autodim.stages.verify import damages
 
-    if not run.is_dir():
-        raise RunError(f"{run}: not found; expected a run folder")
-    checked, bad = damages(run)
+    checked, bad = damages(run) if is_folder(run) else (0, [])
+    if not checked and not bad:
+        config_file(run)  # nothing that could be checked: is it a run at all?
     if bad:
         raise RunError("\n".join(bad))
     typer.echo(f"{run}: {checked} sealed folders, all as written")

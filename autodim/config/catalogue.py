@@ -11,7 +11,7 @@ from pathlib import Path
 from autodim.config.spelling import closest, quoted
 from autodim.config.text_file import read_text
 from autodim.config.yaml_text import KeyPath, parse
-from autodim.errors import ConfigError
+from autodim.errors import ConfigError, NoSuchRun
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,32 @@ def find_config(name: str) -> Path:
             return path
         if guess := closest(given.stem, [*shipped, *(word for table in COMPONENTS.values() for word in table)]):
             raise ConfigError(f'{quoted(name)}: no such file or shipped config; did you mean "{guess}"?')
+    if name and is_folder(given):
+        raise ConfigError(
+            f"{quoted(name)}: no such file or shipped config, and the folder is no run's (no config.yaml in it)"
+        )
     raise ConfigError(f"{quoted(name)}: no such file or shipped config; `autodim ls configs` lists the shipped ones")
+
+
+def config_file(folder: Path) -> Path:
+    """The config of a run's folder.
+
+    Raises:
+        NoSuchRun: no such folder, or one that is no run's.
+    """
+    path = folder / "config.yaml"
+    if not is_there(path):
+        what = "not a run folder (no config.yaml in it)" if is_folder(folder) else "no such run folder"
+        raise NoSuchRun(f"{quoted(str(folder))}: {what}; expected one that `autodim search` made")
+    return path
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands at a path; False for names that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def is_there(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from autodim import artifact
+from autodim.config.catalogue import config_file, is_there
 from autodim.data.batch import Batch
 from autodim.data.batches import sequential
 from autodim.data.columns import Columns, EncodedLog
@@ -62,8 +63,10 @@ def open_trained(folder: Path, which: str, device: torch.device, name: str = "")
         which: `uniform`, `small` or `cut`. name: what tables call it; default: the folder.
 
     Raises:
-        RunError: no such model, or no log beside it.
+        NoSuchRun: the folder is neither. RunError: no such model, or no log beside it.
     """
+    if not is_there(folder / "log.json"):
+        config_file(folder)
     stage = folder / MODELS[which]
     if not (stage / "model" / "model.json").is_file():
         raise RunError(f"{folder}: no {which} model ({stage / 'model'}); expected a finished run, or a cell of recipes")

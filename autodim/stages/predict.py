@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from autodim.config.catalogue import config_file
 from autodim.config.reader import load_config
 from autodim.data.accounting import Rejects
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
-from autodim.errors import ConfigError, RunError
+from autodim.errors import ConfigError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
@@ -87,9 +88,6 @@ def open_run(folder: Path) -> Run:
     """A run that exists.
 
     Raises:
-        RunError: there is none at this path.
+        NoSuchRun: there is none at this path.
     """
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise RunError(f"{folder}: not a run folder (no config.yaml in it); expected one that `autodim search` made")
-    return Run(folder, load_config(config).config)
+    return Run(folder, load_config(config_file(folder)).config)

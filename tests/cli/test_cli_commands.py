@@ -95,10 +95,6 @@ WRONG = {
     "a file in the run's place": (5, ["search", "CONFIG", "run=short.csv"], "short.csv"),
     "new rows without a column": (3, ["predict", "RUN", "SHORT"], "place"),
     "an impossible budget": (4, ["search", "CONFIG", "prune.budget={amount: 3}", "prune.min_dim=2"], "smallest"),
-    "no run to export": (5, ["export", "nowhere"], "nowhere"),
-    "no run to predict with": (5, ["predict", "nowhere", "LOG"], "not a run folder"),
-    "no run to verify": (5, ["verify", "nowhere"], "nowhere"),
-    "no run to report": (5, ["report", "nowhere"], "not a run folder"),
     "an earlier stage is missing": (5, ["prune", "CONFIG"], "autodim pretrain"),
     "training that explodes": (6, ["search", "CONFIG", "pretrain.optimizer.tables={name: sgd, lr: 1e30}"], "finite"),
 }
