@@ -64,7 +64,7 @@ def print_run(folder: Path, as_json: bool) -> None:
     """What a finished run found: widths and results on stdout, where things are and what to do next on stderr."""
     from autodim import artifact
     from autodim.stages.predict import open_run
-    from autodim.stages.report import quality_notes, report_data
+    from autodim.stages.report import label_rows, quality_notes, report_data, saved_baselines
 
     run = open_run(folder)
     data = report_data(run)
@@ -80,13 +80,15 @@ def print_run(folder: Path, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from autodim.report.terminal import results_table, widths_table
+    from autodim.report.terminal import labels_table, results_table, widths_table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(widths_table(data.slots, data.budget.unit))
-    console.print(results_table(data.results))
+    results = artifact.read_json(run.stage("evaluate") / "results.json")
+    several = label_rows(run, results, saved_baselines(run))
+    console.print(labels_table(several) if several else results_table(data.results))
     print_truth(run)
-    for note in quality_notes(run, artifact.read_json(run.stage("evaluate") / "results.json")):
+    for note in quality_notes(run, results):
         typer.echo(note)
     if not any(r.role == "baseline" for r in data.results):
         typer.echo(f"no baseline was run beside it: `autodim compare {folder}` judges the widths", err=True)

@@ -16,6 +16,7 @@ from autodim.report.compare import COLUMNS, ComparisonRow, comparison_cells
 from autodim.report.data import ReportData, ResultRow, SlotRow
 from autodim.report.differences import COLUMNS as DIFFERENCES
 from autodim.report.differences import Difference, difference_cells
+from autodim.report.labels import LabelRow, label_table
 from autodim.report.rows import results_rows
 
 _STYLE = {"projected": "blue", "whole": "green", "native": "cyan", "dropped": "red", "mean": "magenta"}
@@ -88,6 +89,20 @@ def results_table(results: Sequence[ResultRow]) -> Table:
             r.bytes,
             r.seconds,
         )
+    return table
+
+
+def labels_table(rows: Sequence[LabelRow]) -> Table:
+    """The results of several labels: a line per model and label (see `label_table`)."""
+    legend = (
+        "★ best of its label after the cut; parameters and memory (with optimizer state) are those of the embeddings"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=legend, caption_justify="left")
+    heads, body = label_table(rows)
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i > 1 else "left", no_wrap=i > 1, overflow="fold")
+    for cells in body:
+        table.add_row(*(_text(cell, _best("★" in cell and i > 1)) for i, cell in enumerate(cells)))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from autodim.dimension.budget import quality_words
 from autodim.report import numbers
 from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit, WatchEvent
 from autodim.report.html import render
+from autodim.report.labels import LabelRow
 from autodim.report.slots import slot_rows
 from autodim.stages.evaluate import same_widths
 from autodim.stages.pretrain import run_result
@@ -151,6 +153,22 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
                 seconds=done.seconds if done else None,
             )
         )
+    return rows
+
+
+def label_rows(run: Run, results: dict[str, Any], baselines: Sequence[ResultRow] = ()) -> list[LabelRow]:
+    """A row per model and label; empty where one binary label is all. Baselines know their first label alone."""
+    tasks = results.get("tasks", [])
+    if len(tasks) < 2 and all(task["kind"] == "binary" for task in tasks):
+        return []
+    measured = [model for model in results["models"] if model["test"]]
+    names = [task["name"] + ("" if task["role"] == "main" else " (auxiliary)") for task in tasks]
+    figures = ("auc", "logloss", "rmse", "calibration", "r2")
+    rows = []
+    for row, model in zip(result_rows(run, results), measured, strict=True):
+        for name, test in zip(names, model["test"], strict=True):
+            rows.append(LabelRow(row, name, **{figure: test.get(figure) for figure in figures}))
+    rows += [LabelRow(r, names[0], auc=r.auc, logloss=r.logloss, calibration=r.calibration) for r in baselines]
     return rows
 
 

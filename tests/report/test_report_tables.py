@@ -9,7 +9,8 @@ from rich.console import Console
 from autodim.errors import ConfigError
 from autodim.report.compare import SeedResult, compare, comparison_csv, comparison_markdown, spread
 from autodim.report.data import BudgetRow, ReportData, ResultRow, SlotRow
-from autodim.report.terminal import budget_line, comparison_table, results_table, widths_table
+from autodim.report.labels import LabelRow, label_table
+from autodim.report.terminal import budget_line, comparison_table, labels_table, results_table, widths_table
 from autodim.stages.tables import task_table
 
 
@@ -125,3 +126,25 @@ def test_each_way_of_retraining_has_a_line_of_its_own_in_the_table_of_labels() -
 
     text = task_table([row("none", 0.7), row("none", 0.72), row("warm", 0.8), row("warm", 0.82)])
     assert "| spectral, none | 0.1 | .7100 ± .0141 |" in text and "| spectral, warm | 0.1 | .8100 ± .0141 |" in text
+
+
+def test_several_labels_have_a_line_each() -> None:
+    """Differences and the best are within a label; a regression has figures of its own."""
+    uncut = ResultRow("before", "uncut", params=2000)
+    models = uncut, ResultRow("cut", "cut", params=500), ResultRow("retrained", "retrained", params=500)
+    clicks, prices = ((0.9, 0.2), (0.7, 0.5), (0.8, 0.3)), ((2.0, 0.9), (3.0, 0.5), (2.5, 0.7))
+    rows = []
+    for model, (auc, loss), (rmse, r2) in zip(models, clicks, prices, strict=True):
+        rows.append(LabelRow(model, "click", auc=auc, logloss=loss, calibration=1.0))
+        rows.append(LabelRow(model, "price", rmse=rmse, r2=r2))
+    heads, body = label_table(rows)
+    assert heads == [
+        "model", "label", "AUC", "to uncut", "logloss", "to uncut", "RMSE", "to uncut", "calibration", "R2",
+        "parameters", "memory", "training",
+    ]  # fmt: skip
+    dash = "–"
+    assert body[0][:4] == ["before", "click", ".9000", dash] and body[1][:3] == ["", "price", dash]
+    assert body[4][:6] == ["retrained", "click", ".8000 ★", "−.1000", ".3000 ★", "+.1000"]
+    assert body[3][6:10] == ["3.0000", "+1.0000", dash, ".5000"] and body[5][6] == "2.5000 ★"
+    assert [line[10] for line in body] == ["2,000", "", "500", "", "500", ""]
+    assert "price" in shown(labels_table(rows))

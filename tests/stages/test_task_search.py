@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -131,6 +132,11 @@ def test_report_and_show(run):
     data = report_data(run)
     assert set(data.tasks.courses) == {"pretrain", "retrain"}
     assert set(data.tasks.courses["pretrain"].losses) == {"click", "buy", "seen"}
+    table = CliRunner().invoke(app, ["evaluate", str(run.folder), "--quiet"]).stdout
+    models = artifact.read_json(run.folder / "evaluate" / "results.json")["models"]
+    for t, name in enumerate(("click", "buy", "seen (auxiliary)")):
+        assert len(re.findall(rf"{re.escape(name)} +[.\d]", table)) == len(models)
+        assert all(f"{model['test'][t]['auc']:.4f}"[1:] in table for model in models)
     shown = CliRunner().invoke(app, ["show", str(run.folder)])
     assert shown.exit_code == 0 and "# which slots serve which task" in shown.stdout
     assert "the cut is predicted to lose" in shown.stdout
