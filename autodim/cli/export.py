@@ -22,7 +22,9 @@ def export(
     from autodim import artifact
     from autodim.embedding.precision import PRECISIONS
     from autodim.errors import ConfigError
+    from autodim.stages import no_cut
     from autodim.stages.export import text, write_weights
+    from autodim.stages.predict import open_run
 
     chosen = next((p for p in PRECISIONS if p == precision), None)
     if precision is not None and (chosen is None or kind != "safetensors"):
@@ -30,6 +32,8 @@ def export(
             f"--precision: found {precision!r} with --format {kind}; expected one of {', '.join(PRECISIONS)} with "
             "--format safetensors"
         )
+    if served := no_cut.words(open_run(run)):
+        typer.echo(served, err=True)
     if kind == "safetensors":
         if out is None:
             raise ConfigError("--format safetensors: binary, so it needs a file; add --out weights.safetensors")

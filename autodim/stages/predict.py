@@ -14,6 +14,7 @@ from autodim.data.accounting import Rejects
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
 from autodim.errors import ConfigError
+from autodim.stages import no_cut
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
@@ -69,6 +70,8 @@ def predict(
             round_tables(network, allocation)
         else:
             read_weights(network, allocation, weights, log.tasks)
+    if which != "uniform" and (served := no_cut.words(run)):
+        say(served)
     rejects, places = Rejects(max_bad_rows, "--max-bad-rows"), list[int]()
     columns = encode_rows(rows, log, rejects=rejects, places=places)
     if rejects.rejected:

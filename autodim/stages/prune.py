@@ -29,6 +29,7 @@ from autodim.dimension.tasks import task_shares, weighed
 from autodim.embedding.layout import CostModel, uniform_layout
 from autodim.errors import BudgetError, ConfigError
 from autodim.optim.costs import state_numbers
+from autodim.stages import no_cut
 from autodim.stages.cut import cut_network
 from autodim.stages.evidence import EVIDENCE, with_evidence
 from autodim.stages.evidence.question import Question
@@ -65,6 +66,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     source = run_result(run, "pretrain")
     inputs = prune_inputs(run, log)
     if run.up_to_date("prune", inputs):
+        no_cut.clear(run)
         session.progress.line("prune: up to date")
         return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
     found = find(run, log, session) if settings.budget.by_quality else None
@@ -92,6 +94,7 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
             artifact.write_json(folder / "scores.json", task_shares(problem, statistics, allocation))
         if found is not None:
             artifact.write_json(folder / "quality.json", found.record)
+    no_cut.clear(run)
     if found is not None:
         found.adopt(run)
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())

@@ -29,6 +29,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
 from autodim.errors import BudgetError, NoSafeCut
+from autodim.stages import no_cut
 from autodim.stages.cutter import CutModel, Cutter, with_budget
 from autodim.stages.evaluate import allowed
 from autodim.stages.model_folder import load_network
@@ -104,10 +105,12 @@ def find(run: Run, log: EncodedLog, session: Session) -> Found:
         if not search.allowed.inside(one.confirmed):
             break
         chosen = one
-    record = search.record(tries, chosen)
-    artifact.write_json(run.folder / "quality.json", record)
+    record, path = search.record(tries, chosen), run.folder / "quality.json"
+    before = artifact.read_json(path) if path.is_file() else None
+    artifact.write_json(path, record)
     if chosen is None:
-        raise NoSafeCut(search.refusal(tries))
+        kept = no_cut.note(run, record["asked"], before)
+        raise NoSafeCut(search.refusal(tries) + ("" if kept is None else f"\n{kept}."))
     session.progress.line(
         f"quality: {chosen.allocation.spent:,} of {search.total:,} {run.config.prune.budget.unit}; "
         f"{search.allowed.words(chosen.confirmed or [])} on {record['rows']['confirm']:,} rows that only judged"

@@ -17,6 +17,7 @@ from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, Resu
 from autodim.report.html import render
 from autodim.report.labels import LabelRow
 from autodim.report.slots import slot_rows
+from autodim.stages import no_cut
 from autodim.stages.evaluate import same_widths
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
@@ -64,6 +65,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         settings=(run.folder / "config.yaml").read_text(),
         environment=artifact.read_json(run.folder / "environment.json"),
         notes=(
+            *([served] if (served := no_cut.words(run)) else ()),
             *quality_notes(run, results),
             *allocation.notes,
             *task_notes(results),

@@ -8,6 +8,7 @@ RUN/retrain/model/     the small model                                  (retrain
 RUN/evaluate/          results.json                                     (evaluate)
 RUN/widen/model/       the small model with some slots wider than the uniform one (`autodim widen`)
 RUN/widths.yaml, RUN/metrics.jsonl, RUN/report.html                     copies and views for people
+RUN/no_safe_cut.json    whose model the folder serves after a search that found no safe cut (`autodim.stages.no_cut`)
 RUN/previous/          stages of earlier settings, moved aside and never deleted
 """
 
