@@ -3,6 +3,7 @@
 OUT/data/                 the new rows, encoded with the old ids and new ones behind them
 OUT/retrain/ (pretrain/)  the model, trained on; a run like any other, so it can be predicted with and continued
 OUT/continue.json         the model before and after, on the new rows' test part
+OUT/next/                 a new continuation, where OUT has another one in service until it is complete
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from autodim.stages.prune import cost_model
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
+from autodim.stages.successor import place, take_over
 from autodim.training.checkpoints import load_state
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
@@ -87,30 +89,35 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
     read: dict[str, Any] = {"path": str(data), "log": None, "options": {}, "max_bad_rows": config.data.max_bad_rows}
     section = old_log.manifest.data.model_copy(update=read)
     config = config.model_copy(update={"data": section})
-    run = Run(out, config, say=progress.line)
     with artifact.Lock(out), StopFlag() as stop:
         session = Session(device, progress, stop)
-        artifact.write_json(out / MARK, {"from": str(folder.resolve())})
-        write_config(run)
-        log = _prepare(run, old_log, session)
         train = config.retrain if stage == "retrain" else config.pretrain
-        before, about = load_network(source / "model", device)
-        network = grown(before, about, log).to(device)
         state = source / "optimizer"
+        read_from = source_hash(section, Path.cwd())
         inputs = artifact.digest(
             {
                 "from": artifact.fingerprint(source / "model"),
                 "state": artifact.fingerprint(state) if state.is_dir() else None,
-                "data": log.manifest.source_hash,
+                "data": read_from,
                 "train": train.model_dump(mode="json"),
                 "seed": config.seed,
             }
         )
+        data_inputs = artifact.digest(
+            {"data": section.model_dump(mode="json"), "source": read_from, "ids": artifact.fingerprint(old_log.path)}
+        )
+        final = Run(out, config, say=progress.line)
+        run = place(final, stage, data_inputs, inputs)
+        artifact.write_json(run.folder / MARK, {"from": str(folder.resolve())})
+        write_config(run)
+        log = _prepare(run, old_log, session, data_inputs)
+        before, about = load_network(source / "model", device)
+        network = grown(before, about, log).to(device)
         first = [m.to_json() for m in evaluate(network, log.part("test"), device, log.tasks)]
         if run.up_to_date(stage, inputs):
             progress.line(f"{stage}: up to date")
         else:
-            with run.working(stage, inputs) as place:
+            with run.working(stage, inputs) as work:
                 begin = None
                 if state.is_dir():
                     begin = _Begin(before, network, load_state(state))
@@ -119,9 +126,9 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
                         f"{stage}: {folder} kept no optimizer state ({stage}.keep_state), so the optimizers start fresh"
                     )
                 if stage == "retrain":
-                    artifact.write_text(place / "widths.yaml", _grown_widths(source / "widths.yaml", log, config))
-                trained = train_network(network, log, train, derive(config.seed, "online"), place, session, start=begin)
-                finish(place, network, ModelConfig(**about["model"]), log, trained)
+                    artifact.write_text(work / "widths.yaml", _grown_widths(source / "widths.yaml", log, config))
+                trained = train_network(network, log, train, derive(config.seed, "online"), work, session, start=begin)
+                finish(work, network, ModelConfig(**about["model"]), log, trained)
             progress.line(summary(stage, trained))
         network, _ = load_network(run.need(stage) / "model", device)
         after = [m.to_json() for m in evaluate(network, log.part("test"), device, log.tasks)]
@@ -136,7 +143,8 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
             "before": first,
             "after": after,
         }
-        artifact.write_json(out / "continue.json", result)
+        artifact.write_json(run.folder / "continue.json", result)
+        take_over(final, run)
     return result
 
 
@@ -151,11 +159,8 @@ def _check_target(out: Path, folder: Path) -> None:
         raise ConfigError(f"--out: {out} is {what}; expected a new folder, or the continuation of {folder}")
 
 
-def _prepare(run: Run, old: EncodedLog, session: Session) -> EncodedLog:
+def _prepare(run: Run, old: EncodedLog, session: Session, inputs: str) -> EncodedLog:
     data = run.config.data
-    inputs = artifact.digest(
-        {"data": data.model_dump(mode="json"), "source": source_hash(data, Path.cwd()), "ids": _ids_hash(old)}
-    )
     if not run.up_to_date("prepare", inputs):
         with run.working("prepare", inputs) as folder, artifact.fresh_directory(folder / "log") as temporary:
             session.progress.line(f"prepare: {data.path}")
@@ -163,10 +168,6 @@ def _prepare(run: Run, old: EncodedLog, session: Session) -> EncodedLog:
     log = open_log(run)
     check_parts(log)
     return log
-
-
-def _ids_hash(log: EncodedLog) -> str:
-    return artifact.fingerprint(log.path)
 
 
 def grown(old: Network, about: dict[str, Any], log: EncodedLog) -> Network:

@@ -1,5 +1,8 @@
 """Online continuation: old ids keep their numbers, growing changes no prediction, state is kept, the chain goes on."""
 
+import os
+from pathlib import Path
+
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -12,6 +15,7 @@ from autodim.data.frame import encode_rows
 from autodim.data.text import coded
 from autodim.data.vocabulary import Counter
 from autodim.errors import ConfigError, DataError, RunError
+from autodim.stages import online
 from autodim.stages.model_folder import load_network
 from autodim.stages.online import continue_run, grown
 from autodim.stages.predict import open_run, predict
@@ -165,3 +169,74 @@ def test_bad_rows_are_left_out_of_a_continuation_on_request(done, tmp_path):
         continued(done, tmp_path / "next", data="broken.csv")
     result = continued(done, tmp_path / "next", "data.max_bad_rows=1", data="broken.csv")
     assert sum(result["rows"].values()) == 1200
+
+
+def scores(folder, done, which="small"):
+    return predict(folder, pd.read_csv(done / "new.csv"), CPU, which)
+
+
+def test_a_failed_continuation_leaves_the_earlier_one_in_service(done, tmp_path, monkeypatch):
+    out = tmp_path / "next"
+    continued(done, out, "retrain.epochs=1")
+    before, record = scores(out, done), artifact.read_json(out / "continue.json")
+    tiny_frame(700, seed=5).to_csv(done / "later.csv", index=False)
+
+    def broken(*words, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(online, "train_network", broken)
+        continued(done, out, "retrain.epochs=1", data="later.csv")
+    pd.testing.assert_frame_equal(scores(out, done), before)
+    assert artifact.read_json(out / "continue.json") == record and open_run(out).config.data.path.endswith("new.csv")
+    with monkeypatch.context() as patch:  # what was prepared before the failure is not prepared again
+        patch.setattr(online, "encode", broken)
+        later = continued(done, out, "retrain.epochs=1", data="later.csv")
+    assert sum(later["rows"].values()) == 700 and not (out / "next").exists()
+    assert not scores(out, done).equals(before) and open_run(out).config.data.path.endswith("later.csv")
+    assert artifact.read_json(out / "continue.json") == later
+    assert {p.name for p in (out / "previous").iterdir()} == {"data-1", "retrain-1"}
+    assert continued(done, out, "retrain.epochs=1", data="later.csv") == later
+
+
+def test_other_settings_and_the_other_model_hide_nothing(done, tmp_path):
+    out = tmp_path / "next"
+    continued(done, out, "retrain.epochs=1")
+    small = scores(out, done)
+    continued(done, out, "pretrain.epochs=1", which="uniform")  # beside it: one log, two models
+    pd.testing.assert_frame_equal(scores(out, done), small)
+    uniform = scores(out, done, "uniform")
+    continued(done, out, "retrain.epochs=2")
+    assert {p.name for p in (out / "previous").iterdir()} == {"retrain-1"}  # the log is shared
+    assert not scores(out, done).equals(small)
+    pd.testing.assert_frame_equal(scores(out, done, "uniform"), uniform)
+
+
+def test_a_take_over_that_is_cut_short_is_finished_by_the_next_command(done, tmp_path, monkeypatch):
+    out = tmp_path / "next"
+    continued(done, out, "retrain.epochs=1")
+    tiny_frame(700, seed=5).to_csv(done / "later.csv", index=False)
+    rename, replace = os.rename, os.replace
+    for moves in range(6):
+        left = [moves]
+
+        def limited(move, left=left):
+            def wrapped(source, target):
+                if Path(source).parent.name == "next" or Path(target).parent.name == "previous":
+                    if not left[0]:
+                        raise KeyboardInterrupt
+                    left[0] -= 1
+                move(source, target)
+
+            return wrapped
+
+        data = ("later.csv", "new.csv")[moves % 2]
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "rename", limited(rename))
+            patch.setattr(os, "replace", limited(replace))
+            continued(done, out, "retrain.epochs=1", data=data)
+        log, model = open_run(out).done("prepare"), open_run(out).done("retrain")
+        assert model is None or log is not None
+        result = continued(done, out, "retrain.epochs=1", data=data)
+        assert sum(result["rows"].values()) == {"later.csv": 700, "new.csv": 1200}[data]
+        assert not (out / "next").exists() and len(scores(out, done)) == 1200
