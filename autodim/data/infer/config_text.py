@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autodim.config import load_config
 from autodim.data.infer.guess import Guess, guess_all, part_values
 from autodim.data.infer.known import MOVIELENS, known_log
+from autodim.data.infer.nested import nested_lines, nested_notes
 from autodim.data.infer.profile import Profile, missing_texts, profile
 from autodim.data.infer.sample import ROWS, Sample, read_sample
 from autodim.data.infer.sections import reason, top, training
@@ -139,6 +140,7 @@ def _guessed(
     else:
         lines = [*_format(form), reason("labels:", "the first is the main one: it stops the training")]
         lines += [reason(f"  {label_line(target)}", target.why) for target in targets]
+        lines += nested_lines(targets)
     lines += ["slots:"]
     lines += [_slot_line(g) for g in guesses if g.role == "slot"]
     others = [g for g in guesses if g.role in ("out", "time")]
@@ -156,7 +158,7 @@ def _guessed(
     told = [(target.column, "label", target.why) for target in targets] + [
         (g.column, _becomes(g), g.why) for g in guesses
     ]
-    notes = [f"look at {scalar(g.column)}: {g.why}" for g in guesses if g.warn]
+    notes = [f"look at {scalar(g.column)}: {g.why}" for g in guesses if g.warn] + nested_notes(targets)
     if asked is None:
         notes.insert(
             0, "recognised: MovieLens ratings; the label is a rating above the cut (another: --label 'rating>4')"
