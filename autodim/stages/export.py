@@ -12,6 +12,7 @@ from autodim.embedding.precision import Precision
 from autodim.errors import RunError
 from autodim.export import export
 from autodim.export.weights import KINDS, bias_key, block_key, write
+from autodim.stages.advice import advice
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import open_run
 from autodim.stages.prepare import open_log
@@ -25,7 +26,7 @@ def read_allocation(folder: Path) -> Allocation:
         path = run.stage(stage) / "widths.yaml"
         if run.done(stage) is not None and path.is_file():
             return Allocation.from_yaml((run.need(stage) / path.name).read_text(encoding="utf-8"))
-    raise RunError(f"{folder}: no widths yet; run `autodim search` or `autodim prune` with its config first")
+    raise RunError(f"{folder}: no widths yet; {advice(folder, 'prune')}")
 
 
 def text(folder: Path, kind: str) -> str:
@@ -43,6 +44,8 @@ def write_weights(folder: Path, out: Path, precision: Precision | None = None) -
     """
     run = open_run(folder)
     stage = run.need("retrain" if run.done("retrain") else "prune")
+    if not (stage / "model").is_dir():
+        raise RunError(f"{stage}: these widths are trained natively, so no model is cut; {advice(folder, 'retrain')}")
     network, about = load_network(stage / "model")
     layout = network.tables.layout
     tensors: dict[str, Tensor] = {}

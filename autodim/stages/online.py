@@ -26,6 +26,7 @@ from autodim.dimension.blocks import spans_of
 from autodim.embedding.grow import grow_state, grow_weights, grown_layout
 from autodim.errors import ConfigError, RunError
 from autodim.optim.rows import RowOptimizer
+from autodim.stages.advice import CONTINUED
 from autodim.stages.model_folder import build_network, load_network
 from autodim.stages.predict import open_run
 from autodim.stages.prepare import check_parts, open_log
@@ -46,7 +47,7 @@ from autodim.training.seeds import derive
 STAGES = {"small": "retrain", "uniform": "pretrain"}
 
 
-MARK = "continued_from.json"  # whose continuation a folder is
+MARK = CONTINUED  # whose continuation a folder is
 
 
 def continue_run(folder: Path, config: Config, data: Path, which: str, progress: Progress) -> dict[str, Any]:

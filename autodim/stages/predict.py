@@ -13,7 +13,7 @@ from autodim.config.reader import load_config
 from autodim.data.accounting import Rejects
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
-from autodim.errors import ConfigError
+from autodim.errors import ConfigError, RunError
 from autodim.stages import no_cut
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
@@ -58,7 +58,10 @@ def predict(
         RunError: no such run or model. DataError: a column is missing.
     """
     run = open_run(folder)
-    network, about = load_network(run.need(MODELS[which]) / "model", device)
+    stage = run.need(MODELS[which])
+    if which == "cut" and not (stage / "model").is_dir():
+        raise RunError(f"{stage}: these widths are trained natively, so no model is cut; use --model small")
+    network, about = load_network(stage / "model", device)
     log = open_log(run)
     if weights is not None and which != "small":
         raise ConfigError(f"--weights holds the small model; found --model {which}; leave that out")

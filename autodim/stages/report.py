@@ -115,12 +115,17 @@ def stability_of(run: Run) -> Stability | None:
 def next_commands(run: Run) -> tuple[Command, ...]:
     """What a person may want to do now."""
     folder = run.folder
-    half = (run.config.prune.budget.share or 0.25) / 2
+    budget = run.config.prune.budget
+    other = f"prune.budget.share={(budget.share or 0.25) / 2:g}"
+    if budget.max_auc_drop is not None:
+        other = f"--max-auc-drop {2 * budget.max_auc_drop:g}"
+    elif budget.max_loss_increase is not None:
+        other = f"--max-loss-increase {2 * budget.max_loss_increase:g}"
     return (
         Command(f"autodim export {folder} --format widths", "the widths file, for git"),
         Command(f"autodim export {folder} --format torchrec", "the same as torchrec table specs"),
         Command(f"autodim predict {folder} new_rows.csv", "score new rows with the small model"),
-        Command(f"autodim search {folder} prune.budget.share={half:g}", "another budget; pretraining is kept"),
+        Command(f"autodim search {folder} {other}", "another budget; pretraining is kept"),
         Command(f"autodim compare {folder}", "against every baseline at the same budget"),
     )
 

@@ -26,6 +26,7 @@ from typing import Any
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.errors import RunError
+from autodim.stages.advice import advice
 from autodim.stages.records import check_files, is_loose, loose_files, read_record, whole, write_record
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
@@ -93,10 +94,7 @@ class Run:
         """
         done = self.done(name)
         if done is None:
-            raise RunError(
-                f"{self.stage(name)}: the stage {name!r} is not finished; run `autodim {name}` (or `autodim search`) "
-                "with the same config first"
-            )
+            raise RunError(f"{self.stage(name)}: the stage {name!r} is not finished; {advice(self.folder, name)}")
         check_files(self.stage(name), done.files)
         return self.stage(name)
 
