@@ -1,8 +1,9 @@
-"""`autodim show`: a config with every value, where each comes from, or one component; of a run also its tasks."""
+"""`autodim show`: a run in a screen; a config with every value, where each comes from; or one component."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from autodim.config import catalogue, load_config, to_yaml, walk
 from autodim.config.reader import Loaded
 from autodim.config.spelling import quoted
 
+MOST = 8  # slots by task in a summary
+
 
 def show(
     name: Annotated[
@@ -22,11 +25,14 @@ def show(
     origins: Annotated[
         bool, typer.Option("--origins", help="one line a value: where it comes from, what it is")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="of a run folder: its whole config, and all slots by task")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Prints a config with all its values, after checking it; or what a component is and how to choose it.
+    """Sums a run folder up; prints a config with all its values, after checking it; or what a component is.
 
-    Of a run folder that was pruned for several tasks also which slots serve which task, as comments (or in the JSON).
+    Of a run that was pruned for several tasks also which slots serve which task, as comments (or in the JSON).
     """
     shipped = [entry.name for entry in catalogue.configs()]
     found = _components(name)
@@ -38,8 +44,21 @@ def show(
     loaded = load_config(folder / "config.yaml" if is_run else catalogue.find_config(name), overrides or ())
     scores = folder / "prune" / "scores.json"
     tasks: dict[str, Any] = artifact.read_json(scores) if is_run and scores.is_file() else {}
+    if is_run and not (full or origins or overrides or as_json):
+        from autodim.stages.summary import summary, summary_lines
+
+        lines = summary_lines(summary(folder, loaded.config))
+        if tasks:
+            lines += ["", *_shares(tasks, MOST)]
+        command = f"autodim show {shlex.quote(name)}"
+        typer.echo("\n".join([*lines, "", f"every setting: {command} --full; and where it comes from: --origins"]))
+        return
     if as_json:
         values: dict[str, Any] = {"config": loaded.config.model_dump(mode="json")} | ({"tasks": tasks} if tasks else {})
+        if is_run:
+            from autodim.stages.summary import summary
+
+            values["summary"] = summary(folder, loaded.config)
         typer.echo(json.dumps(values | ({"origins": loaded.origins} if origins else {}), indent=2))
     elif origins:
         typer.echo("\n".join(_lines(loaded)))
@@ -49,10 +68,12 @@ def show(
         typer.echo("\n".join(_shares(tasks)))
 
 
-def _shares(tasks: dict[str, Any]) -> list[str]:
-    """Slots x tasks, the most wanted slots first, as comments of the YAML above."""
+def _shares(tasks: dict[str, Any], most: int | None = None) -> list[str]:
+    """Slots x tasks, the most wanted slots (at most so many) first, as comments of the YAML above."""
     rows = sorted(tasks["slots"].items(), key=lambda row: (-max(row[1]), row[0]))
-    shown = [(_value(slot), [f"{share:.1%}" for share in shares]) for slot, shares in rows]
+    shown = [(_value(slot), [f"{share:.1%}" for share in shares]) for slot, shares in rows[:most]]
+    if most is not None and len(rows) > most:
+        shown.append((f"and {len(rows) - most} more slots", []))
     if tasks["lost"] is not None:
         shown.append(("the cut is predicted to lose", [f"{lost:.1%}" for lost in tasks["lost"]]))
     names = [_value(name) for name in tasks["tasks"]]
@@ -63,7 +84,7 @@ def _shares(tasks: dict[str, Any]) -> list[str]:
     return [
         head,
         *(
-            (f"#   {name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=True))).rstrip()
+            (f"#   {name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, widths, strict=False))).rstrip()
             for name, cells in lines
         ),
     ]
