@@ -12,7 +12,7 @@ import typer
 from autodim.cli.common import Json, Quiet, print_json
 
 RunOption = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="a run folder whose log is used; default: a Criteo-shaped one")
+    Path | None, typer.Argument(metavar="RUN", help="a run folder whose log is used; default: a Criteo-shaped one")
 ]
 
 
@@ -22,7 +22,7 @@ def bench(
         str, typer.Option("--models", help="of fm, deepfm, dnn, dcnv2; several tasks: single, shared_bottom, mmoe, ...")
     ] = "fm,deepfm",
     widths: Annotated[str, typer.Option("--widths", help="D, the uniform width")] = "16",
-    batches: Annotated[str, typer.Option("--batches")] = "8192",
+    batches: Annotated[str, typer.Option("--batches", help="rows of a batch")] = "8192",
     shares: Annotated[str, typer.Option("--shares", help="1: uniform; 0.125: pruned to it")] = "1",
     unit: Annotated[str, typer.Option("--unit", help="of the shares: params or dims")] = "params",
     optimizers: Annotated[
@@ -41,7 +41,7 @@ def bench(
         str, typer.Option("--weightings", help="with several tasks: uniform,pcgrad,mgda/10 (every 10 steps), ...")
     ] = "uniform",
     device: Annotated[str, typer.Option("--device", help="cpu or cuda")] = "cpu",
-    threads: Annotated[int | None, typer.Option("--threads", help="default: all cores")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="of the CPU; default: all cores")] = None,
     rows: Annotated[int, typer.Option("--rows", help="of the synthetic log")] = 400_000,
     repeats: Annotated[int, typer.Option("--repeats", help="rounds over all variants; medians are shown")] = 7,
     seconds: Annotated[float, typer.Option("--seconds", help="of a variant in a round, about")] = 1.0,

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="a YAML file, a shipped config's name, or a run folder")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="on top of the config")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="settings on top of the config, such as prune.budget.share=0.125"),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder, as `autodim search` makes it")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result, no progress")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress lines")]
 

@@ -21,8 +21,10 @@ def compare(
     strategies: Annotated[
         str, typer.Option("--strategies", help="comma-separated; default: sseds and every baseline")
     ] = "sseds,uniform,random,magnitude,frequency_tiers,power_rule,fourth_root",
-    shares: Annotated[str, typer.Option("--shares", help="budgets as shares of the uniform model")] = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2",
+    shares: Annotated[
+        str, typer.Option("--shares", help="budgets as shares of the uniform model; default: the config's budget")
+    ] = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="every cell once for each; comma-separated")] = "0,1,2",
     modes: Annotated[
         str,
         typer.Option("--modes", help="ways of retraining, compared too: none, warm, warm_cold_first, cold, distill"),
@@ -41,7 +43,7 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Every strategy at the same budgets, over seeds, against the uncut model; run it again to continue."""
+    """Compare strategies at the same budgets, over seeds, with the uncut model; run it again to continue."""
     names, numbers = read_strategies(strategies), read_seeds(seeds)
     ways = read_modes(modes) if modes else [None]
     jobs = read_jobs([config, *(also or ())], overrides, [m.strip() for m in models.split(",") if m.strip()])

@@ -13,11 +13,13 @@ from autodim.errors import ConfigError
 
 
 def cp(
-    name: Annotated[str, typer.Argument(help="a shipped config; `autodim ls configs` lists them")],
-    dest: Annotated[Path | None, typer.Argument(help="file or folder; default: NAME.yaml here")] = None,
+    name: Annotated[str, typer.Argument(metavar="CONFIG", help="a shipped config; `autodim ls configs` lists them")],
+    dest: Annotated[
+        Path | None, typer.Argument(metavar="TARGET", help="file or folder; default: CONFIG.yaml here")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
-    """Copies a shipped config, comments and all."""
+    """Copy a shipped config, comments and all."""
     source = catalogue.find_config(name)
     target = dest if dest is not None else Path(source.name)
     try:

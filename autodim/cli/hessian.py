@@ -13,18 +13,18 @@ from autodim.cli.common import Json, Quiet, RunArgument, print_json, print_table
 def hessian(
     run: RunArgument,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN2]", help="a second run on the same log, to put beside it")
+        Path | None, typer.Argument(metavar="RUN2", help="a second run on the same log, to put beside it")
     ] = None,
     model: Annotated[Literal["uniform", "cut", "small"], typer.Option("--model", help="which model")] = "uniform",
     part: Annotated[Literal["train", "valid", "test"], typer.Option("--on", help="rows that are read")] = "train",
     rows: Annotated[int, typer.Option("--rows", min=1, help="read at most this many")] = 50_000,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", help="default: all cores")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where it is computed")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", help="of the CPU; default: all cores")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder; default: RUN/hessian")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Top eigenvalue of each id's block of the Hessian against its frequency and its gradient: table, figure, JSON."""
+    """Measure how sharply the loss bends by each id's vector (top eigenvalue of its Hessian) against its frequency."""
     from autodim import artifact
     from autodim.report.curvature import page
     from autodim.stages.hessian import hessian as compute

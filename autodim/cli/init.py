@@ -15,7 +15,9 @@ WHY = 76  # characters of a reason in the table
 
 
 def init(
-    path: Annotated[str, typer.Argument(help="CSV, TSV, .gz or Parquet: a file, a folder or a pattern in quotes")],
+    path: Annotated[
+        str, typer.Argument(metavar="LOG", help="CSV, TSV, .gz or Parquet: a file, a folder or a pattern in quotes")
+    ],
     label: Annotated[
         list[str] | None,
         typer.Option("--label", help="the column to predict; or 'rating>3', 'action=buy'; again for a second task"),
@@ -24,7 +26,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
     rows: Annotated[int, typer.Option("--rows", min=100, help="rows to look at")] = 200_000,
 ) -> None:
-    """Looks at a log and writes a config for it that runs as it is, with a reason beside each guess."""
+    """Look at a log and write a config for it that runs as it is, with a reason beside each guess."""
     _check_target(out, force)
     from autodim.data.infer import infer
     from autodim.data.infer.words import scalar

@@ -14,11 +14,12 @@ from autodim.errors import ConfigError
 
 def ls(
     family: Annotated[
-        str | None, typer.Argument(help="configs, models, optimizers, clippers, strategies, logs, ...")
+        str | None,
+        typer.Argument(metavar="FAMILY", help="configs, models, optimizers, clippers, strategies, logs, ..."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Lists shipped configs and components with one line about each."""
+    """List shipped configs and components with one line about each."""
     chosen = _choose(family)
     if as_json:
         listed = {

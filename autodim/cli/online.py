@@ -10,13 +10,13 @@ import typer
 
 from autodim.cli.common import Json, Overrides, Quiet, RunArgument, print_json, print_table, progress, read_config
 from autodim.config.catalogue import config_file
-from autodim.errors import ConfigError, DataError
+from autodim.errors import DataError
 
 
 def online(
     run: RunArgument,
+    data: Annotated[Path, typer.Option("--data", help="the new rows: same columns, labels included")],
     overrides: Overrides = None,
-    data: Annotated[Path | None, typer.Option("--data", help="the new rows: same columns, labels included")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder of the new run; default: RUN + -next")] = None,
     model: Annotated[Literal["small", "uniform"], typer.Option("--model", help="which model goes on")] = "small",
     as_json: Json = False,
@@ -24,8 +24,6 @@ def online(
 ) -> None:
     """Go on training with new rows: new ids get rows of their own, optimizer state is kept; a new run is written."""
     config_file(run)
-    if data is None:
-        raise ConfigError("--data: not given; expected a file with the new rows")
     if not data.is_file():
         raise DataError(f"--data: found {data}, expected a file with the new rows")
     target = out or run.with_name(run.name + "-next")

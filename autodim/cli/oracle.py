@@ -19,12 +19,14 @@ def oracle(
     strategies: Annotated[
         str, typer.Option("--strategies", help="whose cuts are predicted and measured; comma-separated")
     ] = "sseds,magnitude,spectral,spectral_uniform",
-    shares: Annotated[str, typer.Option("--shares", help="their budgets")] = "0.5,0.25,0.125,0.0625,0.03",
+    shares: Annotated[
+        str, typer.Option("--shares", help="budgets of the cuts, as shares of the uniform model")
+    ] = "0.5,0.25,0.125,0.0625,0.03",
     part: Annotated[Literal["test", "valid"], typer.Option("--on", help="rows to measure the cuts on")] = "test",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the scores of one pass with the loss without each dimension, and predicted with measured cuts."""
+    """Judge the one-shot scores: by the loss without each single dimension, and by cuts measured beside predicted."""
     settings = read_config(config, overrides)
     names, budgets = read_strategies(strategies), read_shares(shares)
     if refused := [n for n in names if n in ("uniform", "manual", "spectral_refit")]:

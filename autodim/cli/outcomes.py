@@ -15,7 +15,7 @@ from autodim.cli.compare import read_seeds
 def outcomes(
     config: ConfigArgument,
     overrides: Overrides = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2",
+    seeds: Annotated[str, typer.Option("--seeds", help="one training for each; comma-separated")] = "0,1,2",
     share: Annotated[
         float | None,
         typer.Option("--share", help="cut every model to this share of the uniform embeddings; default: uncut"),
@@ -26,7 +26,7 @@ def outcomes(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """All tasks in one model against a model for each label, over seeds: all up, mixed, see-saw, negative transfer."""
+    """Train all tasks in one model and each alone, over seeds: all up, mixed, see-saw or negative transfer?"""
     from autodim.errors import ConfigError
 
     settings, numbers = read_config(config, overrides), read_seeds(seeds)

@@ -16,10 +16,17 @@ DEVICE = typer.Option("--device", help="auto, cpu or cuda")
 
 def predict(
     run: RunArgument,
-    data: Annotated[Path, typer.Argument(help="CSV or Parquet with the slots' columns; labels are not needed")],
+    data: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="CSV or Parquet with the slots' columns; labels are not needed")
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="CSV or Parquet; default: CSV on stdout")] = None,
     model: Annotated[
-        str, typer.Option("--model", help="small, served (its tables rounded), cut, uniform or wide")
+        str,
+        typer.Option(
+            "--model",
+            help="small, served (small, its tables rounded), cut (before the retrain), uniform (before the cut), or "
+            "wide (of `autodim widen`)",
+        ),
     ] = "small",
     weights: Annotated[Path | None, typer.Option("--weights", help="an exported safetensors file of this run")] = None,
     device: Annotated[str, DEVICE] = "auto",

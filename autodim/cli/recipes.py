@@ -25,7 +25,7 @@ def recipes(
     config: ConfigArgument,
     file: Annotated[Path, typer.Argument(metavar="RECIPES", help="a YAML file of named settings")],
     overrides: Overrides = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2,3,4",
+    seeds: Annotated[str, typer.Option("--seeds", help="one training for each; comma-separated")] = "0,1,2,3,4",
     out: Annotated[Path | None, typer.Option("--out", help="folder; default: the run's name + -recipes")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -25,7 +25,7 @@ def relate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """How far each task helps each other one: transfer, look-ahead affinity, gradient cosine; run again to continue."""
+    """Measure how far each task helps each other: transfer, affinity, gradient cosine; run it again to continue."""
     settings, numbers = read_config(config, overrides), read_seeds(seeds)
 
     from autodim.report.related import HEADS, intervals, pair_cells

@@ -18,12 +18,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="check everything, estim
 MaxLoss = Annotated[
     float | None,
     typer.Option(
-        "--max-loss-increase", help="budget by quality: the smallest model whose log loss rises at most so much"
+        "--max-loss-increase",
+        help="budget by quality: the smallest model whose log loss rises at most so much, as 1e-4",
     ),
 ]
 MaxAuc = Annotated[
     float | None,
-    typer.Option("--max-auc-drop", help="budget by quality: the smallest model whose AUC falls at most so much"),
+    typer.Option(
+        "--max-auc-drop", help="budget by quality: the smallest model whose AUC falls at most so much, as 0.0005"
+    ),
 ]
 Widths = Annotated[Path | None, typer.Option("--widths", help="a widths file to use instead of the run's own")]
 
@@ -35,13 +38,22 @@ def search(
     max_loss_increase: MaxLoss = None,
     max_auc_drop: MaxAuc = None,
     from_weights: Annotated[
-        Path | None, typer.Option("--from-weights", help="a trained model in the place of the pretraining")
+        Path | None,
+        typer.Option(
+            "--from-weights", help="a trained model (.pt or .safetensors) in the place of the pretraining; needs --map"
+        ),
     ] = None,
-    weights_map: Annotated[Path | None, typer.Option("--map", help="YAML: which of its tensors is which table")] = None,
+    weights_map: Annotated[
+        Path | None, typer.Option("--map", help="of --from-weights, YAML: which of its tensors is which table")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue."""
+    """Walk the whole road: prepare, pretrain, prune, retrain, evaluate, report. Run it again to continue.
+
+    The budget is prune.budget.share=0.25 of the uniform model, or one by quality: --max-auc-drop, --max-loss-increase.
+    `autodim show CONFIG --origins` tells all settings.
+    """
     files = {"weights": from_weights, "weights_map": weights_map}
     taken = [f"pretrain.{key}={json.dumps(str(path.resolve()))}" for key, path in files.items() if path is not None]
     settings = read_config(config, [*with_quality(overrides, max_loss_increase, max_auc_drop), *taken])

@@ -19,9 +19,14 @@ MOST = 8  # slots by task in a summary
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="a config file, a shipped config, a run folder, or a component such as deepfm")
+        str,
+        typer.Argument(
+            metavar="NAME", help="a run's folder, a config file, a shipped config, or a component such as deepfm"
+        ),
     ],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, on top of the file")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="settings on top of the config")
+    ] = None,
     origins: Annotated[
         bool, typer.Option("--origins", help="one line a value: where it comes from, what it is")
     ] = False,
@@ -30,7 +35,7 @@ def show(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Sums a run folder up; prints a config with all its values, after checking it; or what a component is.
+    """Sum a run up in a screen; check a config and print it with all its values; or say what a component is.
 
     Of a run that was pruned for several tasks also which slots serve which task, as comments (or in the JSON).
     """

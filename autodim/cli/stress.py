@@ -27,10 +27,12 @@ RECIPES = ("adagrad", "norm", "agc", "clippy")
 def stress(
     config: ConfigArgument,
     overrides: Overrides = None,
-    recipes: Annotated[str, typer.Option("--recipes", help="of adagrad, norm, agc, clippy")] = ",".join(RECIPES),
-    factors: Annotated[str, typer.Option("--factors", help="on the learning rate")] = "1,2,4,8",
+    recipes: Annotated[
+        str, typer.Option("--recipes", help="which stabilisers: of adagrad (none), norm, agc, clippy")
+    ] = ",".join(RECIPES),
+    factors: Annotated[str, typer.Option("--factors", help="times the learning rate")] = "1,2,4,8",
     sizes: Annotated[str, typer.Option("--sizes", help="factors on the widths of the dense layers")] = "1",
-    seeds: Annotated[str, typer.Option("--seeds", help="comma-separated")] = "0,1,2",
+    seeds: Annotated[str, typer.Option("--seeds", help="one training for each; comma-separated")] = "0,1,2",
     lr: Annotated[float, typer.Option("--lr", help="learning rate of factor 1, tables and dense alike")] = 0.02,
     max_norm: Annotated[float, typer.Option("--max-norm", help="of the recipe norm")] = 1.0,
     agc: Annotated[float, typer.Option("--agc", help="share of the weights, of the recipe agc")] = 0.01,

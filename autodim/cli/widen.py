@@ -11,15 +11,18 @@ from autodim.cli.common import Json, Quiet, RunArgument, print_json, progress
 
 def widen(
     run: RunArgument,
-    width: Annotated[int | None, typer.Option("--width", help="default: twice the uniform width")] = None,
-    slots: Annotated[str, typer.Option("--slots", help="comma-separated; default: the saturated ones")] = "",
+    width: Annotated[
+        int | None, typer.Option("--width", help="of these slots; default: twice the uniform width")
+    ] = None,
+    slots: Annotated[str, typer.Option("--slots", help="which, comma-separated; default: the saturated ones")] = "",
     fill: Annotated[
-        Literal["zero", "linear"], typer.Option("--fill", help="zero, or a normalised linear map of the old columns")
+        Literal["zero", "linear"],
+        typer.Option("--fill", help="what new columns begin as: zero, or a normalised linear map of the old ones"),
     ] = "zero",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Retrain with saturated slots wider than the uniform model, within the run's budget."""
+    """Retrain slots that kept every dimension (the saturated ones) at a larger width, within the run's budget."""
     from autodim import artifact
     from autodim.stages.holdout import held_out
     from autodim.stages.predict import open_run

@@ -25,8 +25,19 @@ ASKING = {  # each command whose first argument is a run or a config, with what 
 
 def test_no_command_is_forgotten():
     first = {n: [p.metavar or p.name for p in c.params if p.param_type_name == "argument"] for n, c in COMMANDS.items()}
-    asking = {n for n, found in first.items() if found and found[0].strip("[]") in ("RUN", "CONFIG", "name")}
+    asking = {n for n, found in first.items() if found and found[0].strip("[]") in ("RUN", "CONFIG", "NAME")}
     assert asking == set(ASKING)
+
+
+def test_help_leaves_no_word_unexplained():
+    """Each argument is named in capitals and each option explained; commands are told in one mood: `Train ...`."""
+    for name, command in COMMANDS.items():
+        assert command.help and not command.help.split()[0].endswith("s"), name
+        for one in command.params:
+            assert getattr(one, "help", None) or one.name == "help", f"{name} {one.name}"
+            if one.param_type_name == "argument":
+                assert one.metavar and one.metavar == one.metavar.upper(), f"{name} {one.name}"
+                assert "[" not in one.metavar, f"{name} {one.name}"  # the brackets of what may be left out are drawn
 
 
 def code(*words: str) -> int:
