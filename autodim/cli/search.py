@@ -39,12 +39,13 @@ def search(
     max_auc_drop: MaxAuc = None,
     from_weights: Annotated[
         Path | None,
-        typer.Option(
-            "--from-weights", help="a trained model (.pt or .safetensors) in the place of the pretraining; needs --map"
-        ),
+        typer.Option("--from-weights", help="a trained model (.pt or .safetensors) in the place of the pretraining"),
     ] = None,
     weights_map: Annotated[
-        Path | None, typer.Option("--map", help="of --from-weights, YAML: which of its tensors is which table")
+        Path | None,
+        typer.Option(
+            "--map", help="of --from-weights, YAML: which of its tensors is which table; not for our own exports"
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

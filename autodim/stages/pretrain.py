@@ -18,7 +18,6 @@ from autodim.embedding.tables import Tables
 from autodim.errors import DataError
 from autodim.multitask.base import Sharing
 from autodim.optim.build import Rules, build_rules
-from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import build_network, save_network
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -44,9 +43,12 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
         TrainingError: the loss is not finite. Interrupted: a signal came; run again to continue.
     """
     from autodim.stages.import_weights import import_network  # which builds networks as this does
+    from autodim.stages.pretrain_inputs import other_stop, pretrain_inputs
 
     config = run.config
     inputs = pretrain_inputs(run, log)
+    if why := other_stop(run, log):
+        session.progress.line(f"pretrain: {why}")
     if run.up_to_date("pretrain", inputs):
         session.progress.line("pretrain: up to date")
         return
@@ -62,23 +64,6 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
         trained = train_network(network, log, config.pretrain, seed, folder, session)
         finish(folder, network, config.model, log, trained)
     session.progress.line(summary("pretrain", trained))
-
-
-def pretrain_inputs(run: Run, log: EncodedLog) -> str:
-    """The hash of what the stage is made from."""
-    from autodim.stages.import_weights import weights_inputs
-
-    config = run.config
-    return artifact.digest(
-        {
-            "data": run_result(run, "prepare"),
-            "model": config.model.model_dump(mode="json"),
-            "pretrain": config.pretrain.model_dump(mode="json"),
-            "seed": config.seed,
-            **inputs_of(log),
-            **weights_inputs(config),
-        }
-    )
 
 
 def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:

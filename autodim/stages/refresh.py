@@ -39,7 +39,8 @@ from autodim.stages.evidence.question import Question
 from autodim.stages.export import read_allocation
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
-from autodim.stages.pretrain import pretrain_inputs, run_result
+from autodim.stages.pretrain import run_result
+from autodim.stages.pretrain_inputs import pretrain_inputs
 from autodim.stages.prune import cached_score, problem_of, prune_inputs, weighed_statistics
 from autodim.stages.run import Run
 from autodim.stages.score import score

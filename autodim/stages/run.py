@@ -78,13 +78,7 @@ class Run:
 
     def done(self, name: str) -> Done | None:
         """The record of a stage, if it was finished."""
-        path = self.stage(name) / "done.json"
-        if not path.is_file():
-            return None
-        found = read_record(path, {"inputs": str, "seconds": (int, float), "result": str})
-        return Done(
-            found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())), found.get("files", {})
-        )
+        return _done(self.stage(name))
 
     def need(self, name: str) -> Path:
         """The folder of a finished stage.
@@ -99,8 +93,10 @@ class Run:
         return self.stage(name)
 
     def up_to_date(self, name: str, inputs: str) -> bool:
-        """Whether a stage is finished for these inputs; if finished for others, it is moved to `previous/`."""
+        """Whether a stage is finished for these inputs; if finished for others, it is moved to `previous/`, and one of
+        these inputs that is kept there is taken back."""
         done = self.done(name)
+        folder = self.stage(name)
         if done is not None and done.inputs == inputs:
             damage = self.damage(name)
             if damage is None:
@@ -108,10 +104,35 @@ class Run:
             self.say(f"{name}: {damage}; it is made again")
             self._move_aside(name)
             return False
-        started = self.stage(name) / "started.json"
-        if started.is_file() and self._started(name)["inputs"] != inputs:
-            self._move_aside(name)
+        if not folder.exists() or ((folder / "started.json").is_file() and self._started(name)["inputs"] != inputs):
+            return self._exchange(name, inputs)
         return False
+
+    def _exchange(self, name: str, inputs: str) -> bool:
+        """Move a stage of other inputs aside; True where an earlier one of these inputs could be taken back."""
+        folder, kept = self.stage(name), None
+        if name not in self.shared:
+            found = sorted((self.folder / "previous").glob(f"{folder.name}-*"))
+            kept = next((path for path in found if self._whole(path, inputs)), None)
+        if folder.exists():
+            self._move_aside(name)
+        if kept is None:
+            return False
+        try:
+            os.rename(kept, folder)
+            artifact.sync_directory(folder.parent)
+        except OSError as error:
+            raise artifact.disk_error(folder, 0, error) from error
+        self.say(f"{name}: taken back from {kept}, where it was kept")
+        return True
+
+    def _whole(self, folder: Path, inputs: str) -> bool:
+        """Whether a folder holds a stage of these inputs, as it was written."""
+        try:
+            done = _done(folder)
+        except RunError:
+            return False
+        return done is not None and done.inputs == inputs and _damage(folder, done) is None
 
     def _started(self, name: str) -> dict[str, Any]:
         return read_record(self.stage(name) / "started.json", {"inputs": str, "seconds": (int, float)})
@@ -194,15 +215,7 @@ class Run:
     def damage(self, name: str) -> str | None:
         """What is wrong with a finished stage's sealed folders; None where all are as written."""
         done = self.done(name)
-        if done is None:
-            return None
-        try:
-            for sealed in done.sealed:
-                artifact.verify(self.stage(name) / sealed)
-            check_files(self.stage(name), done.files)
-        except RunError as error:
-            return str(error).split(";", maxsplit=1)[0]
-        return None
+        return None if done is None else _damage(self.stage(name), done)
 
     def _move_aside(self, name: str) -> None:
         source = self.stage(name)
@@ -220,6 +233,26 @@ class Run:
         except OSError as error:
             raise artifact.disk_error(target, 0, error) from error
         self.say(f"{name}: what was there is kept in {target / f'{source.name}-{number}'}")
+
+
+def _done(folder: Path) -> Done | None:
+    path = folder / "done.json"
+    if not path.is_file():
+        return None
+    found = read_record(path, {"inputs": str, "seconds": (int, float), "result": str})
+    return Done(
+        found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())), found.get("files", {})
+    )
+
+
+def _damage(folder: Path, done: Done) -> str | None:
+    try:
+        for sealed in done.sealed:
+            artifact.verify(folder / sealed)
+        check_files(folder, done.files)
+    except RunError as error:
+        return str(error).split(";", maxsplit=1)[0]
+    return None
 
 
 def result_of(folder: Path) -> str:

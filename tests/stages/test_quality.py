@@ -14,6 +14,7 @@ from autodim.stages.evaluate import allowed
 from autodim.stages.holdout import HeldOutLog, take
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log, prepare
+from autodim.stages.pretrain_inputs import pretrain_inputs
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.search import search
@@ -163,3 +164,37 @@ def test_budgets_that_buy_the_same_widths_are_retrained_once(tiny_log, tmp_path,
     different = {str(Allocation.from_yaml(path.read_text()).widths) for path in widths}
     assert len(trained) == len(different) < len(widths)
     assert record(done)["spent"] == Allocation.from_yaml((done.folder / "retrain" / "widths.yaml").read_text()).spent
+
+
+def test_from_size_to_quality_and_back_trains_two_uncut_models_and_says_why(tiny_log, tmp_path, capsys):
+    """Rows that chose the uncut model may not judge what a cut loses against it; going back, nothing is trained."""
+    by_size = config(tiny_log, tmp_path / "run", "retrain.mode=none", "pretrain.epochs=1")
+    stages = ("prepare", "pretrain", "prune", "retrain")
+    first = search(by_size, QUIET, stages)
+    model = artifact.fingerprint(first.folder / "pretrain" / "model")
+    by_quality = config(
+        tiny_log, tmp_path / "run", "retrain.mode=none", "pretrain.epochs=1", "prune.budget.max_auc_drop=0.3"
+    )
+    search(by_quality, Progress("plain"), stages)
+    assert "those that judge must not have chosen the uncut model" in capsys.readouterr().err
+    written = {p.stat().st_ino for p in first.folder.rglob("network.safetensors")}
+    search(by_size, Progress("plain"), stages)
+    said = capsys.readouterr().err
+    assert "as a budget by quality wants it" in said and "pretrain: taken back from" in said
+    assert artifact.fingerprint(first.folder / "pretrain" / "model") == model
+    search(by_quality, QUIET, stages)
+    models = (first.folder / stage / "model" / "network.safetensors" for stage in ("pretrain", "prune", "retrain"))
+    assert {p.stat().st_ino for p in models} <= written  # moved, not made
+
+
+def test_weights_from_elsewhere_serve_both_kinds_of_budget(tiny_log, tmp_path):
+    """They were stopped by none of our rows."""
+    donor = search(config(tiny_log, tmp_path / "donor", "pretrain.epochs=1"), QUIET, ("pretrain",))
+    found = {}
+    for kind, budget in (("size", ()), ("quality", ("prune.budget.max_auc_drop=0.3",))):
+        wish = config(tiny_log, tmp_path / "run", "pretrain.epochs=1", "retrain.mode=none", *budget)
+        path = str(donor.folder / "pretrain" / "model" / "network.safetensors")
+        section = wish.pretrain.model_copy(update={"weights": path})
+        run = Run(tmp_path / "run", wish.model_copy(update={"pretrain": section}))
+        found[kind] = pretrain_inputs(run, prepare(run, CPU))
+    assert found["size"] == found["quality"]
