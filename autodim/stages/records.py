@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,20 @@ from autodim import artifact
 from autodim.errors import RunError
 
 RECORDS = ("started.json", "done.json")
+
+
+@dataclass(frozen=True)
+class Done:
+    """The record of a finished stage: the hash of its inputs, the seconds that it took over all its sessions, the hash
+    of what it left, the sealed folders that must be there, the sums of the files beside them, and the hash of the
+    encoded log that it is of (None: unknown)."""
+
+    inputs: str
+    seconds: float
+    result: str
+    sealed: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    log: str | None = None
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -68,3 +83,30 @@ def whole(folder: Path, name: str) -> Iterator[Path]:
     for path in sorted(folder.rglob(name)):
         if not any(part.startswith(".tmp-") for part in path.relative_to(folder).parts):
             yield path
+
+
+def read_done(folder: Path) -> Done | None:
+    """The record of a stage's folder, if the stage was finished."""
+    path = folder / "done.json"
+    if not path.is_file():
+        return None
+    found = read_record(path, {"inputs": str, "seconds": (int, float), "result": str})
+    return Done(
+        found["inputs"],
+        found["seconds"],
+        found["result"],
+        tuple(found.get("sealed", ())),
+        found.get("files", {}),
+        found.get("log"),
+    )
+
+
+def damage_of(folder: Path, done: Done) -> str | None:
+    """What is wrong with a finished stage's folder; None where all is as written."""
+    try:
+        for sealed in done.sealed:
+            artifact.verify(folder / sealed)
+        check_files(folder, done.files)
+    except RunError as error:
+        return str(error).split(";", maxsplit=1)[0]
+    return None

@@ -17,9 +17,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +26,22 @@ from autodim import artifact
 from autodim.config.schema import Config
 from autodim.errors import RunError
 from autodim.stages.advice import advice
-from autodim.stages.records import check_files, is_loose, loose_files, read_record, whole, write_record
+from autodim.stages.records import (
+    Done,
+    check_files,
+    damage_of,
+    is_loose,
+    loose_files,
+    read_done,
+    read_record,
+    whole,
+    write_record,
+)
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
 FOLDERS = {"prepare": "data", **{name: name for name in (*STAGES[1:], "widen")}}
 
 VIEWS = ("config.yaml", "environment.json", "widths.yaml", "metrics.jsonl", "report.html", "baselines.json")
-
-
-@dataclass(frozen=True)
-class Done:
-    """The record of a finished stage: the hash of its inputs, the seconds that it took over all its sessions, the hash
-    of what it left, the sealed folders that must be there, and the sums of the files beside them."""
-
-    inputs: str
-    seconds: float
-    result: str
-    sealed: tuple[str, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Run:
@@ -78,17 +75,25 @@ class Run:
 
     def done(self, name: str) -> Done | None:
         """The record of a stage, if it was finished."""
-        return _done(self.stage(name))
+        return read_done(self.stage(name))
 
     def need(self, name: str) -> Path:
         """The folder of a finished stage.
 
         Raises:
-            RunError: it was not run (names the command), or a file directly in it is not what was written.
+            RunError: it was not run (names the command), is of another encoding of the log than the one that is here,
+                or a file directly in it is not what was written.
         """
         done = self.done(name)
         if done is None:
             raise RunError(f"{self.stage(name)}: the stage {name!r} is not finished; {advice(self.folder, name)}")
+        log = self.done("prepare")
+        if done.log is not None and log is not None and done.log != log.result:
+            raise RunError(
+                f"{self.stage(name)}: made from another encoding of the log than {self.stage('prepare')} has now: "
+                "settings of `data` were changed since, so that its ids mean other values; "
+                f"{advice(self.folder, name)}; or go back to the earlier settings, whose log is kept in previous/"
+            )
         check_files(self.stage(name), done.files)
         return self.stage(name)
 
@@ -129,10 +134,10 @@ class Run:
     def _whole(self, folder: Path, inputs: str) -> bool:
         """Whether a folder holds a stage of these inputs, as it was written."""
         try:
-            done = _done(folder)
+            done = read_done(folder)
         except RunError:
             return False
-        return done is not None and done.inputs == inputs and _damage(folder, done) is None
+        return done is not None and done.inputs == inputs and damage_of(folder, done) is None
 
     def _started(self, name: str) -> dict[str, Any]:
         return read_record(self.stage(name) / "started.json", {"inputs": str, "seconds": (int, float)})
@@ -165,7 +170,9 @@ class Run:
             if "checkpoints" not in m.parts
         )
         record = {"inputs": inputs, "seconds": seconds, "result": result_of(folder), "sealed": sealed}
-        write_record(folder / "done.json", {**record, "files": loose_files(folder)})
+        log = self.done("prepare") if name != "prepare" else None
+        made_from = {} if log is None else {"log": log.result}
+        write_record(folder / "done.json", {**record, "files": loose_files(folder), **made_from})
 
     def write_metrics(self) -> None:
         """Gather the stages' evaluations in RUN/metrics.jsonl (no times: the same run writes the same bytes)."""
@@ -215,7 +222,7 @@ class Run:
     def damage(self, name: str) -> str | None:
         """What is wrong with a finished stage's sealed folders; None where all are as written."""
         done = self.done(name)
-        return None if done is None else _damage(self.stage(name), done)
+        return None if done is None else damage_of(self.stage(name), done)
 
     def _move_aside(self, name: str) -> None:
         source = self.stage(name)
@@ -233,26 +240,6 @@ class Run:
         except OSError as error:
             raise artifact.disk_error(target, 0, error) from error
         self.say(f"{name}: what was there is kept in {target / f'{source.name}-{number}'}")
-
-
-def _done(folder: Path) -> Done | None:
-    path = folder / "done.json"
-    if not path.is_file():
-        return None
-    found = read_record(path, {"inputs": str, "seconds": (int, float), "result": str})
-    return Done(
-        found["inputs"], found["seconds"], found["result"], tuple(found.get("sealed", ())), found.get("files", {})
-    )
-
-
-def _damage(folder: Path, done: Done) -> str | None:
-    try:
-        for sealed in done.sealed:
-            artifact.verify(folder / sealed)
-        check_files(folder, done.files)
-    except RunError as error:
-        return str(error).split(";", maxsplit=1)[0]
-    return None
 
 
 def result_of(folder: Path) -> str:

@@ -83,3 +83,17 @@ def test_widths_that_no_model_is_cut_to(tiny_log, tmp_path):
         predict(tmp_path / "run", tiny_frame(3), CPU, "cut")
     with pytest.raises(RunError, match=r"trained natively.*autodim retrain"):
         write_weights(tmp_path / "run", tmp_path / "w.safetensors")
+
+
+def test_a_model_never_reads_the_ids_of_another_encoding(tiny_log, tmp_path):
+    folder, rows = tmp_path / "run", tiny_frame(30)
+    config = tiny_config(tiny_log, folder, *SHORT)
+    search(config, QUIET)
+    before = predict(folder, rows, CPU)
+    search(tiny_config(tiny_log, folder, *SHORT, "data.split.seed=5"), QUIET, ("prepare",))
+    with pytest.raises(RunError, match=r"another encoding of the log.*autodim search"):
+        predict(folder, rows, CPU)
+    with pytest.raises(RunError, match="another encoding of the log"):
+        search(tiny_config(tiny_log, folder, *SHORT, "data.split.seed=5"), QUIET, ("prune",))
+    search(config, QUIET, ("prepare",))  # the earlier log is taken back
+    pd.testing.assert_frame_equal(predict(folder, rows, CPU), before)
