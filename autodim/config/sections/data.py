@@ -9,7 +9,23 @@ from pydantic import Field, model_validator
 from autodim.config.sections.base import Fraction, NonNegative, Positive, Section
 
 
-class SlotConfig(Section):
+class _Column(Section):
+    """What is read from a column of the log: a bare string is short for its name, and its name for the column's."""
+
+    name: str
+    column: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def source(self) -> str:
+        return self.column or self.name
+
+
+class SlotConfig(_Column):
     """One input field. In YAML a bare string `user` is short for `{name: user}`."""
 
     name: str = Field(description="name of the slot in every artefact")
@@ -38,17 +54,8 @@ class SlotConfig(Section):
     )
     table: str | None = Field(None, description="name of a table shared with other slots; default: the slot's own")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
-    @property
-    def source(self) -> str:
-        return self.column or self.name
-
-
-class LabelConfig(Section):
+class LabelConfig(_Column):
     """One task's label. In YAML a bare string is a column that holds 0 and 1."""
 
     name: str = Field(description="name of the task")
@@ -65,15 +72,6 @@ class LabelConfig(Section):
     outside: Literal["leave_out", "zero"] = Field(
         "leave_out", description="where: other rows have no such label, or (zero) it is 0 there: the entire space"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def source(self) -> str:
-        return self.column or self.name
 
 
 class LogConfig(Section):

@@ -13,16 +13,14 @@ Differs from the paper: the paper leaves the shapes a_i, b_i open; here a_i is d
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
-from autodim.errors import ConfigError, did_you_mean
+from autodim.data.logs.drawn import draw_into, read_options
 
 OPTIONS: dict[str, int | float] = {
     "rows": 20_000, "dimension": 32, "correlation": 0.5, "scale": 1.0, "waves": 4, "noise": 0.1, "seed": 0,
@@ -44,14 +42,8 @@ def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
     Raises:
         ConfigError: an unknown option or one out of range.
     """
-    options = _options(data)
-    path = data.path
-    if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = str((folder / "mmoe.parquet").resolve())
-        table, truth = draw(**options)
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-        (folder / "tasks.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    options = read_options(data, OPTIONS, LIMITS, REAL)
+    path = data.path or draw_into(folder, "mmoe", "tasks", lambda: draw(**options))
     slots = tuple(SlotConfig(name=_name(i), kind="value") for i in range(int(options["dimension"])))
     return data.model_copy(
         update={
@@ -109,19 +101,3 @@ def wavy(inner: np.ndarray, speeds: np.ndarray, phases: np.ndarray) -> np.ndarra
 
 def _name(column: int) -> str:
     return f"x{column:03d}"
-
-
-def _options(data: DataConfig) -> dict:
-    for name in data.options:
-        if name not in OPTIONS:
-            raise ConfigError(
-                f"data.options.{name}: the log mmoe has no such option{did_you_mean(name, list(OPTIONS))}"
-            )
-    found = {**OPTIONS, **data.options}
-    for name, (low, high) in LIMITS.items():
-        value = found[name]
-        number = not isinstance(value, (bool, str)) and (name in REAL or isinstance(value, int))
-        if not number or not low <= float(value) <= high:
-            kind = "a number" if name in REAL else "a whole number"
-            raise ConfigError(f"data.options.{name} is {value!r}, but must be {kind} from {low:g} to {high:g}")
-    return found

@@ -16,19 +16,22 @@ a tenth of the variance. k is solved so that the Bayes AUC is .80 (`auc` sets an
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
-from autodim.errors import ConfigError, did_you_mean
+from autodim.data.logs.drawn import draw_into, read_options
 
 OPTIONS: dict[str, int | float] = {
     "rows": 200_000, "slots": 12, "width": 16, "seed": 0, "noise": 0.5, "ids": 100_000, "auc": 0.80,
 }  # fmt: skip
+LIMITS: dict[str, tuple[float, float]] = {
+    "rows": (100, 10**9), "slots": (3, 100), "width": (1, 1024), "seed": (0, 2**63), "noise": (0, 100),
+    "ids": (20, 10**8), "auc": (0.5, 0.999),
+}  # fmt: skip
+REAL = ("noise", "auc")
 WIDTHS = (0, 1, 2, 4, 8, 16)
 ZIPF = 1.05
 LINEAR = 0.1  # share of the signal's variance
@@ -45,14 +48,8 @@ def prepare_log(data: DataConfig, folder: Path) -> DataConfig:
     Raises:
         ConfigError: an unknown option or one out of range.
     """
-    options = _options(data)
-    path = data.path
-    if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = str((folder / "planted.parquet").resolve())
-        table, truth = draw(**options)
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-        (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    options = read_options(data, OPTIONS, LIMITS, REAL)
+    path = data.path or draw_into(folder, "planted", "truth", lambda: draw(**options))
     return data.model_copy(
         update={
             "path": path,
@@ -113,25 +110,6 @@ def bayes_auc(signal: np.ndarray, scale: float, noise: float) -> float:
     zeros = 1.0 - ones
     below = np.cumsum(zeros) - zeros
     return float((ones * (below + 0.5 * zeros)).sum() / (ones.sum() * zeros.sum()))
-
-
-def _options(data: DataConfig) -> dict:
-    known = sorted(OPTIONS)
-    for name in data.options:
-        if name not in OPTIONS:
-            raise ConfigError(f"data.options.{name}: the planted log has no such option{did_you_mean(name, known)}")
-    found = {**OPTIONS, **data.options}
-    limits: dict[str, tuple[float, float]] = {
-        "rows": (100, 10**9), "slots": (3, 100), "width": (1, 1024), "seed": (0, 2**63), "noise": (0, 100),
-        "ids": (20, 10**8), "auc": (0.5, 0.999),
-    }  # fmt: skip
-    for name, (low, high) in limits.items():
-        value = found[name]
-        whole = name in ("noise", "auc") or (isinstance(value, int) and not isinstance(value, bool))
-        if isinstance(value, str) or not whole or not low <= value <= high:
-            kind = "a number" if name in ("noise", "auc") else "a whole number"
-            raise ConfigError(f"data.options.{name} is {value!r}, but must be {kind} from {low} to {high}")
-    return found
 
 
 def _name(slot: int) -> str:
