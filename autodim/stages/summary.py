@@ -48,7 +48,7 @@ def summary(folder: Path, config: Config) -> dict[str, Any]:
         "seconds": sum(one.seconds for one in done.values()),
         "continues": None if mark is None else mark["from"],
         "refreshed": refreshed is not None,
-        "log": config.data.path or config.data.log,
+        "log": config.data.path or config.data.log or " + ".join(log.path for log in config.data.logs),
         "rows": None if log is None else {part: found["rows"] for part, found in log["parts"].items()},
         "slots": None if log is None else len(log["slots"]),
         "ids": None if log is None else sum(table["rows"] for table in log["tables"]),
