@@ -66,66 +66,6 @@ def carry_tables(old: Tables, new: Tables, maps: Mapping[str, Tensor], same: set
                 group.projection[group.index_of(block)] = found["projection"]
 
 
-def carry_state(
-    old: Tables, new: Tables, maps: Mapping[str, Tensor], state: Mapping[int, Mapping[str, Tensor]]
-) -> dict[int, dict[str, Tensor]]:
-    """The tables' optimizer state (Adam's moments, Adagrad's sums) for tables of another vocabulary.
-
-    Where a table keeps its width, a row's state goes with the row. New rows, and all rows of a table whose width
-    changed, start afresh: at zero where the state has a sign (a momentum), and otherwise at the mean of the old table's
-    rows that were ever met, so that their first steps are as long as the others'. State of one number a row goes with
-    the row whatever the width.
-
-    Args:
-        old, new: each table one block.
-        maps: per table its row map.
-        state: per parameter, by its place in `old.table_parameters()`, tensors with one entry a row (others are left
-            out: counts of steps belong to the whole and are copied by the caller).
-
-    Returns:
-        The same by places in `new.table_parameters()`.
-    """
-    before, after = _places(old), _places(new)
-    out: dict[int, dict[str, Tensor]] = {}
-    for block in new.layout.blocks:
-        source = old.layout.blocks_of(block.table)[0]
-        for kind in ("weight", "linear"):
-            if (source.table, kind) not in before or (block.table, kind) not in after:
-                continue
-            (number, rows), (place, target) = before[source.table, kind], after[block.table, kind]
-            parameter = new.table_parameters()[place]
-            for name, tensor in state.get(number, {}).items():
-                if tensor.dim() == 0 or len(tensor) != len(old.table_parameters()[number]):
-                    continue
-                own = tensor[rows]
-                shape = (len(parameter), *(parameter.shape[1:] if own.dim() > 1 else ()))
-                full = out.setdefault(place, {}).setdefault(name, tensor.new_zeros(shape))
-                full[target] = _state(own, maps[block.table], full.shape[1:])
-    return out
-
-
-def _state(own: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
-    met = own if own.dim() == 1 else own.abs().sum(1)
-    signed = bool((own < 0).any())
-    fresh = 0.0 if signed or not bool((met > 0).any()) else float(own[met > 0].mean())
-    if own.shape[1:] == shape:
-        return carry(own, rows, fresh)
-    return own.new_full((len(rows), *shape), fresh)
-
-
-def _places(tables: Tables) -> dict[tuple[str, str], tuple[int, slice]]:
-    """(table, kind) -> place of its parameter in `table_parameters()`, and its rows there."""
-    found, place = {}, 0
-    for group in tables.groups:
-        for kind in ("weight", "linear"):
-            if getattr(group, kind) is None:
-                continue
-            for block in group.blocks:  # type: ignore[union-attr]
-                found[block.table, kind] = (place, group.rows_of(block))  # type: ignore[operator]
-            place += 1
-    return found
-
-
 def uniform_tables(old: Tables) -> Tables:
     """The same slot vectors from tables stored whole: n x D each, with the old tables' biases.
 

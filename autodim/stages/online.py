@@ -36,7 +36,7 @@ from autodim.stages.run import Run
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
 from autodim.stages.successor import place, take_over
-from autodim.training.checkpoints import load_state
+from autodim.training.checkpoints import load_state, states_of
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.loop import evaluate
@@ -197,15 +197,10 @@ class _Begin:
     def __call__(self, optimizers: list[torch.optim.Optimizer]) -> None:
         if len(self.rest) != len(optimizers):
             raise RunError(f"the kept state is of {len(self.rest)} optimizers, the model has {len(optimizers)}")
-        for i, (optimizer, saved) in enumerate(zip(optimizers, self.rest, strict=True)):
-            states: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in saved["state"].items()}
-            prefix = f"optimizer{i}/"
-            for key, value in self.tensors.items():
-                if key.startswith(prefix):
-                    number, name = key.removeprefix(prefix).split("/", 1)
-                    states.setdefault(int(number), {})[name] = value
+        for optimizer, kept in zip(optimizers, states_of(self.tensors, self.rest), strict=True):
+            states = kept
             if isinstance(optimizer, RowOptimizer):
-                states = grow_state(self.old.tables, self.new.tables, optimizer, states)
+                states = grow_state(self.old.tables, self.new.tables, optimizer, kept)
             current = optimizer.state_dict()
             self._same_rule(current, optimizer, states)
             optimizer.load_state_dict({"state": states, "param_groups": current["param_groups"]})

@@ -30,13 +30,14 @@ from autodim.dimension.strategies import STRATEGIES
 from autodim.dimension.strategies.assemble import allocation as assembled
 from autodim.dimension.strategies.assemble import entry as entry_of
 from autodim.dimension.strategies.spectral import factors_of, with_bias
-from autodim.embedding.layout import Layout, uniform_layout
+from autodim.embedding.layout import Block, Layout, uniform_layout
 from autodim.embedding.migrate import NEW, carry, carry_tables, row_map, uniform_tables
 from autodim.embedding.tables import Tables
 from autodim.errors import ConfigError
 from autodim.stages.evidence import with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.export import read_allocation
+from autodim.stages.live_state import migrated_state, rules_of
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
 from autodim.stages.pretrain import run_result
@@ -46,6 +47,7 @@ from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
+from autodim.training.checkpoints import save_state
 from autodim.training.network import Network
 from autodim.training.seeds import generator
 
@@ -58,11 +60,13 @@ class Refreshed:
 
     Attributes:
         changes: one a table. allocation: the new widths. matched: per table the share of its ids that the old log had.
+        kept_state: whether optimizer state was there to migrate.
     """
 
     changes: list[Change]
     allocation: Allocation
     matched: dict[str, float]
+    kept_state: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -70,6 +74,7 @@ class Refreshed:
             "unit": self.allocation.unit,
             "asked": self.allocation.asked,
             "spent": self.allocation.spent,
+            "kept_state": self.kept_state,
             "tables": [{**row, "matched": self.matched[str(row["table"])]} for row in change_rows(self.changes)],
         }
 
@@ -82,9 +87,9 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
     slot grows only where that is predicted to save `min_gain`, and shrinks only where the budget needs it. In the live
     model (retrained, else cut) a table that keeps its width keeps its rows, projection and bias to the bit; one that
     grows gets zero columns (the same vectors as before) and fresh rows of its projection; one that shrinks is factored
-    by the live model's own statistics on the new log. Optimizer state is not carried: a retrain begins with
-    fresh state (`embedding.migrate.carry_state` carries it for a training of your own). Numeric columns are scaled
-    as the new log says.
+    by the live model's own statistics on the new log. Where the live training kept its optimizers' state
+    (`retrain.keep_state`) it is migrated too, and a retrain goes on from it (`embedding.migrate_state` says how).
+    Numeric columns are scaled as the new log says.
 
     Args:
         old: a finished run. out: folder of the new one. data: the new log.
@@ -125,14 +130,22 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
         entries = new_entries(problem, before, chosen)
         note = f"refreshed from {old.folder.name}: {sum(c.after != c.before for c in changes)} tables changed"
         allocation = assembled(problem, budget, config.prune.strategy, entries, [note])
-        small = migrated(live, full, allocation, before, log, maps, moments, config)
+        small, encoders = migrated(live, full, allocation, before, log, maps, moments, config)
+        state = migrated_state(stage, live, small, maps, encoders)
+        if state is None:
+            session.progress.line(
+                f"refresh: {old.folder} kept no optimizer state (retrain.keep_state), so a retrain starts it fresh"
+            )
         with new.working("prune", prune_inputs(new, log)) as folder:
-            extra = {"live": True, "migrated_from": str(old.folder)}
+            rules = about.get("rules", rules_of(config.retrain.optimizer))
+            extra = {"live": True, "migrated_from": str(old.folder), "rules": rules}
             save_network(folder / "model", small, config.model, about["numeric"], about["labels"], extra)
+            if state is not None:
+                save_state(folder / "optimizer", *state)
             artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
         artifact.write_text(out / "widths.yaml", allocation.to_yaml())
         matched = {t: float((m[1:] != NEW).double().mean()) if len(m) > 1 else 1.0 for t, m in maps.items()}
-        found = Refreshed(changes, allocation, matched)
+        found = Refreshed(changes, allocation, matched, state is not None)
         artifact.write_json(out / "refresh.json", found.to_json())
     return found
 
@@ -224,14 +237,15 @@ def migrated(
     maps: dict[str, Tensor],
     moments: dict[str, Moments],
     config: Config,
-) -> Network:
-    """The live network at the new widths and in the new ids; see `refresh`."""
+) -> tuple[Network, dict[Block, Tensor]]:
+    """The live network at the new widths and in the new ids, see `refresh`; and the encoders of the blocks cut anew."""
     layout = allocation.layout(log.slots, log.tables)
     tables = Tables(layout, bool(live.tables.linear_parameters())).to(live.tables.restore.device)
     old = {e.table: e for e in before.entries}
     same = {e.table for e in allocation.entries if e.width == old[e.table].width}
     carry_tables(live.tables, tables, maps, same)
     constants = biases(full.tables)
+    encoders: dict[Block, Tensor] = {}
     with torch.no_grad():
         for e in (e for e in allocation.entries if e.table not in same):
             found = live.tables.read(e.table)
@@ -245,6 +259,8 @@ def migrated(
                 generator(config.seed, "refresh", e.table),
             )
             constants |= change.constants
+            if change.encoder is not None:
+                encoders[e.block] = change.encoder
             group = tables.group_of(e.block)
             if group is None or group.weight is None or change.weight is None:
                 continue
@@ -256,7 +272,7 @@ def migrated(
                 name = layout.slots[position].name
                 if name in constants:
                     tables.bias[row] = constants[name]
-    return Network(tables, live.model)
+    return Network(tables, live.model), encoders
 
 
 def biases(tables: Tables) -> dict[str, Tensor]:
@@ -282,11 +298,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Changed:
-    """A table at its new width: `weight` n' x w', `projection` w' x D, and the constants of its slots."""
+    """A table at its new width: `weight` n' x w', `projection` w' x D, and the constants of its slots; `encoder` D x w'
+    where the weight is the old vectors times it."""
 
     weight: Tensor | None
     projection: Tensor | None
     constants: dict[str, Tensor]
+    encoder: Tensor | None = None
 
 
 def changed(
@@ -332,6 +350,7 @@ def changed(
         weight,
         decoder.to(was.vectors.dtype),
         {s: constants[s] + shifts[s] for s in entry.slots} if entry.bias else constants,
+        encoder,
     )
 
 

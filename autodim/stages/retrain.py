@@ -10,6 +10,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
 from autodim.stages.holdout import inputs_of
+from autodim.stages.live_state import live_start
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
 from autodim.stages.prune import cost_model, cut_for
@@ -45,6 +46,7 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
             "model": config.model.model_dump(mode="json"),
             "retrain": config.retrain.model_dump(mode="json"),
             "seed": config.seed,
+            **live_inputs(run, allocation, warm),
             **inputs_of(log),
         }
     )
@@ -63,7 +65,9 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
         teacher = None
         if config.retrain.distill:
             teacher = load_network(run.need("pretrain") / "model", session.device)[0], config.retrain.distill
-        trained = train_network(network, log, config.retrain, seed, folder, session, teacher)
+        live = live_folder(run, allocation) if warm else None
+        begin = None if live is None else live_start(live, config.retrain.optimizer, session)
+        trained = train_network(network, log, config.retrain, seed, folder, session, teacher, begin)
         finish(folder, network, model_of(config.model, allocation), log, trained)
     session.progress.line(summary("retrain", trained))
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
@@ -91,9 +95,9 @@ def start_network(
     if not warm:
         layout = allocation.layout(log.slots, log.tables)
         return build_log_network(model_of(config.model, allocation), layout, log, seed)
-    cut = live_model(run, allocation, session)
-    if cut is not None:
-        return cut
+    live = live_folder(run, allocation)
+    if live is not None:
+        return load_network(live / "model", session.device)[0]
     network, _ = load_network(run.need("pretrain") / "model", session.device)
     cut = cut_for(run, network, allocation, log, session)
     if config.retrain.mode == "warm_cold_first":
@@ -101,16 +105,22 @@ def start_network(
     return cut
 
 
-def live_model(run: Run, allocation: Allocation, session: Session) -> Network | None:
-    """The migrated model that `refresh` left for these widths: a retrain goes on from it."""
+def live_folder(run: Run, allocation: Allocation) -> Path | None:
+    """Where the migrated model lies that `refresh` left for these widths: a retrain goes on from it."""
     stage = run.stage("prune")
     if run.config.retrain.mode == "warm_cold_first" or not (stage / "model" / "model.json").is_file():
         return None
     if not artifact.read_json(stage / "model" / "model.json").get("live"):
         return None
-    if (stage / "widths.yaml").read_text() != allocation.to_yaml():
-        return None
-    return load_network(stage / "model", session.device)[0]
+    return stage if (stage / "widths.yaml").read_text() == allocation.to_yaml() else None
+
+
+def live_inputs(run: Run, allocation: Allocation, warm: bool) -> dict[str, str]:
+    """What a retrain from migrated optimizer state is made from besides."""
+    live = live_folder(run, allocation) if warm else None
+    if live is None or not (live / "optimizer").is_dir():
+        return {}
+    return {"live_state": artifact.fingerprint(live / "optimizer")}
 
 
 def model_of(model: ModelConfig, allocation: Allocation) -> ModelConfig:

@@ -170,18 +170,24 @@ def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str
     return tensors, rest
 
 
+def states_of(tensors: dict[str, Tensor], rest: list[dict[str, Any]]) -> list[dict[int, dict[str, Any]]]:
+    """What `optimizer_tensors` gave, per optimizer as its `state_dict` has it: by the parameter's number, by name."""
+    found = []
+    for i, saved in enumerate(rest):
+        states: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in saved["state"].items()}
+        for key, value in below(tensors, f"optimizer{i}/").items():
+            number, name = key.split("/", 1)
+            states.setdefault(int(number), {})[name] = value
+        found.append(states)
+    return found
+
+
 def load_optimizers(
     optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor], rest: list[dict[str, Any]]
 ) -> None:
     """The reverse of `optimizer_tensors`."""
-    for i, (optimizer, saved) in enumerate(zip(optimizers, rest, strict=True)):
+    for optimizer, saved, entries in zip(optimizers, rest, states_of(tensors, rest), strict=True):
         state = optimizer.state_dict()
-        entries: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in saved["state"].items()}
-        prefix = f"optimizer{i}/"
-        for key, value in tensors.items():
-            if key.startswith(prefix):
-                number, name = key.removeprefix(prefix).split("/", 1)
-                entries.setdefault(int(number), {})[name] = value
         groups = [{**g, **s} for g, s in zip(state["param_groups"], saved["groups"], strict=True)]
         optimizer.load_state_dict({"state": entries, "param_groups": groups})
 

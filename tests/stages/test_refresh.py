@@ -1,6 +1,7 @@
 """Refresh: hysteresis, rows by id value, and a live model that reads what it read."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -17,17 +18,21 @@ from autodim.dimension.moments import Moments
 from autodim.dimension.problem import make_problem
 from autodim.dimension.refresh import decide
 from autodim.embedding.layout import Block, Layout, Slot, Table
-from autodim.embedding.migrate import NEW, carry_state, carry_tables, row_map, uniform_tables
+from autodim.embedding.migrate import NEW, carry_tables, row_map, uniform_tables
+from autodim.embedding.migrate_state import carry_state
 from autodim.embedding.tables import Tables
 from autodim.errors import ConfigError
+from autodim.optim.build import build_rules
 from autodim.optim.lazy_adam import LazyAdam
+from autodim.stages.live_state import live_start
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
 from autodim.stages.refresh import Stored, changed, refresh
-from autodim.stages.retrain import start_network
+from autodim.stages.retrain import retrain, start_network
 from autodim.stages.search import search
 from autodim.stages.session import Session
+from autodim.training.checkpoints import load_state, states_of
 from autodim.training.progress import Progress
 from autodim.training.seeds import generator
 
@@ -127,17 +132,6 @@ def test_tables_and_optimizer_state_go_with_the_value(widths):
                 torch.testing.assert_close(now[~known], met.mean().expand_as(now[~known]))
 
 
-def test_state_of_a_table_that_changes_its_width_starts_at_the_mean():
-    old, optimizer = trained(mixed(OLD, {"a": 4, "b": 4}))
-    new = Tables(mixed(NEWER, {"a": 2, "b": 4}), linear=True)
-    state = {i: {"sum": optimizer.state[p]["exp_avg_sq"]} for i, p in enumerate(old.table_parameters())}
-    carried = carry_state(old, new, MAPS, state)
-    group = new.group_of(new.layout.blocks[0])
-    place = [p is group.weight for p in new.table_parameters()].index(True)
-    values = carried[place]["sum"][group.rows_of(new.layout.blocks[0])]
-    assert values.shape == (5, 2) and values.unique().numel() == 1 and values[0, 0] > 0
-
-
 def test_uniform_tables_read_the_same_vectors():
     old, _ = trained(mixed(OLD, {"a": 2, "b": 4}))
     with torch.no_grad():
@@ -177,7 +171,9 @@ def test_a_changed_table_means_what_it_meant(width):
 @pytest.fixture(scope="module")
 def runs(tiny_log, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    config = tiny_config(tiny_log, folder / "old", "prune.strategy=spectral", "retrain.epochs=1")
+    config = tiny_config(
+        tiny_log, folder / "old", "prune.strategy=spectral", "retrain.epochs=1", "retrain.keep_state=true"
+    )
     old = search(config, QUIET)
     frame = tiny_frame(3000, seed=0)
     frame["user"] = frame["user"].replace({"u1": "newcomer", "u2": "u99"})
@@ -234,6 +230,70 @@ def test_a_refresh_follows_the_gain(runs, tmp_path):
     assert network.tables.layout.parameters == allocation.spent <= allocation.asked
 
 
+def state_of(folder):
+    return states_of(*load_state(folder / "optimizer"))
+
+
+def test_optimizer_state_goes_with_the_live_model(runs):
+    """What keeps its width keeps its state to the bit, row by value; the dense side keeps all of it."""
+    old, folder, found = runs
+    new = _run(folder)
+    assert found.kept_state and json.loads((folder / "new" / "refresh.json").read_text())["kept_state"]
+    before, after = state_of(old.stage("retrain")), state_of(new.stage("prune"))
+    one, other = (load_network(r.stage(s) / "model")[0] for r, s in ((old, "retrain"), (new, "prune")))
+    same = {c.table for c in found.changes if c.after == c.before}
+    checked = 0
+    for block in other.tables.layout.blocks:
+        source = one.tables.layout.blocks_of(block.table)[0]
+        if block.table not in same or not block.width:
+            continue
+        rows = row_map(open_log(old).vocabulary(block.table), open_log(new).vocabulary(block.table))
+        for name in ("exp_avg", "exp_avg_sq"):
+            was, now = (
+                state[0][[p is t.group_of(b).weight for p in t.table_parameters()].index(True)][name][
+                    t.group_of(b).rows_of(b)
+                ]
+                for state, t, b in ((before, one.tables, source), (after, other.tables, block))
+            )
+            assert torch.equal(now[rows != NEW], was[rows[rows != NEW]])
+            checked += int(bool(now.any()))
+    assert checked
+    for k, parameter in enumerate(one.model.parameters()):
+        assert before[1][k]["exp_avg"].shape == parameter.shape
+        assert all(torch.equal(torch.as_tensor(after[1][k][n]), torch.as_tensor(v)) for n, v in before[1][k].items())
+
+
+def test_the_retrain_goes_on_with_the_migrated_state(runs, tmp_path):
+    """Momenta are there and the steps are counted on. Other rules start fresh."""
+    _, folder, found = runs
+    new = _run(folder)
+    log = open_log(new)
+    network = start_network(new, log, found.allocation, True, 0, CPU)
+    rules = build_rules(new.config.retrain.optimizer, network)
+    start = live_start(new.stage("prune"), new.config.retrain.optimizer, CPU)
+    start(rules.optimizers)
+    states = state_of(new.stage("prune"))
+    tables, dense = rules.optimizers
+    for place, own in states[0].items():
+        kept = tables.state[network.tables.table_parameters()[place]]
+        assert kept["step"] == own["step"] > 0 and torch.equal(kept["exp_avg"], own["exp_avg"])
+    assert all(float(dense.state[network.dense_parameters()[k]]["step"]) > 0 for k in states[1])
+    other = new.config.retrain.optimizer
+    adagrad = other.model_copy(update={"tables": other.tables.model_copy(update={"name": "adagrad"})})
+    assert live_start(new.stage("prune"), adagrad, CPU) is None
+    # the retrain of the run does it: from fresh state its first evaluation is another
+    losses = []
+    for keep in (True, False):
+        folder_of = tmp_path / str(keep)
+        shutil.copytree(folder / "new", folder_of)
+        if not keep:
+            shutil.rmtree(folder_of / "prune" / "optimizer")
+        run = type(new)(folder_of, new.config)
+        retrain(run, log, CPU)
+        losses.append(json.loads((run.stage("retrain") / "history.json").read_text())[0]["train_loss"])
+    assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.05
+
+
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_widths_change_where_the_budget_does(runs, tmp_path, share):
     """Much more budget: slots grow and the live model computes the same. Less: slots are cut until the budget holds."""
@@ -251,6 +311,7 @@ def test_widths_change_where_the_budget_does(runs, tmp_path, share):
     if share > 0.4:
         assert "grown" in decisions and "cut" not in decisions
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert state_of(tmp_path / "r" / "prune")[0]
     else:
         assert "cut" in decisions and "grown" not in decisions
         assert float(torch.corrcoef(torch.stack([one[:, 0], other[:, 0]]))[0, 1]) > 0.5
