@@ -157,9 +157,6 @@ def _blocks(config: Config) -> Iterator[Problem]:
     if prune.strategy in ("manual", "uniform", "uniform_int8"):
         why = "a widths file says its own blocks" if prune.strategy == "manual" else "all rows get one width"
         yield idle(path, f"prune.strategy: {prune.strategy}, {why}", ("prune", "strategy"))
-    if prune.precision == "auto":
-        found = "prune.blocks: found prune.precision: auto, which weighs the rounding of whole tables"
-        yield Problem(path, f"{found}; use one precision for all (fp16, int8), or take out the blocks")
     if prune.strategy in WHOLE_TABLES:
         text = f"prune.blocks: strategy {prune.strategy} works on whole tables; use spectral, or take out the blocks"
         yield Problem(path, text)

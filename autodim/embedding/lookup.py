@@ -104,14 +104,15 @@ class GroupLookup:
         if group.offset is None:
             assert leaf is not None
             return leaf, projection, group.positions
-        mass = self._masses if piece is None else self._masses[piece]  # B x S_g x 1
+        mass = self.masses if piece is None else self.masses[piece]  # B x S_g x 1
         offset = group.offset[:, None]  # S_g x 1 x D
         if leaf is None or projection is None:
             return mass, offset, group.positions
         return torch.cat([leaf, mass], dim=2), torch.cat([projection, offset], dim=1), group.positions
 
     @cached_property
-    def _masses(self) -> Tensor:
+    def masses(self) -> Tensor:
+        """How much of each reader's vector is its block's, B x S_g x 1 (see `KeptIds.masses`)."""
         assert self.kept is not None, "offsets belong to blocks that are a part of their table"
         return self.kept.masses(self.batch, self.bag_factors, self.bag_offsets)
 

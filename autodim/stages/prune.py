@@ -16,7 +16,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.block_moments import block_moments
-from autodim.dimension.blocks import Spans, cut_rows, item, spans_of
+from autodim.dimension.blocks import Spans, cut_rows, item, part, spans_of
 from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
@@ -177,8 +177,6 @@ def finish_cut(
 ) -> None:
     """What a strategy does to a cut network once all its tables are cut, in place (most do nothing)."""
     if allocation.strategy == "spectral_refit":
-        if spans_of(allocation.entries):
-            raise ConfigError("prune.blocks: spectral_refit refits whole tables; use spectral, or no blocks")
         weights = dict(allocation.task_weights) or config.prune.tasks.weights
         refit(small, network, log.part(config.prune.on), session, config.prune.rows, log.tasks, weights)
 
@@ -276,7 +274,7 @@ def cached_score(
     tensors, rows = load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"]
     statistics, means = weighed_statistics(tensors, rows, log, settings)
     if settings.precision == "auto":
-        statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log)})
+        statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log, spans)})
     return statistics, means
 
 
@@ -291,18 +289,23 @@ def weighed_statistics(
     return statistics, means
 
 
-def sampled_rows(network: Network, log: EncodedLog, most: int = 4096) -> dict[str, np.ndarray]:
+def sampled_rows(
+    network: Network, log: EncodedLog, spans: Spans | None = None, most: int = 4096
+) -> dict[str, np.ndarray]:
     """Rows of each table of a uniform network, m x D float64, drawn evenly by how often training reads them: what
-    rounding to fewer bits is judged by."""
+    rounding to fewer bits is judged by. Of cut tables also those of each block, under its name."""
     found = {}
     for table in log.tables:
-        reads = np.cumsum(np.maximum(log.counts(table.name).numpy(), 0).astype(np.float64))
-        count = min(most, max(table.rows, 256))
-        if reads[-1] <= 0:
-            reads = np.arange(1.0, table.rows + 1)
-        index = np.searchsorted(reads, (np.arange(count) + 0.5) / count * reads[-1])
         weight = network.tables.read(table.name)["weight"]
-        found[table.name] = weight[torch.from_numpy(index).to(weight.device)].double().cpu().numpy()
+        counts = np.maximum(log.counts(table.name).numpy(), 0).astype(np.float64)
+        parts = {part(table.name, a, b): (a, b) for a, b in (spans or {}).get(table.name, ())}
+        for name, (start, stop) in {table.name: (0, table.rows), **parts}.items():
+            reads = np.cumsum(counts[start:stop])
+            count = min(most, max(stop - start, 256))
+            if reads[-1] <= 0:
+                reads = np.arange(1.0, stop - start + 1)
+            index = start + np.searchsorted(reads, (np.arange(count) + 0.5) / count * reads[-1])
+            found[name] = weight[torch.from_numpy(index).to(weight.device)].double().cpu().numpy()
     return found
 
 

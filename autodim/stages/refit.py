@@ -156,13 +156,14 @@ def _features(network: Network, lookup: Lookup, slope: Tensor) -> Tensor:
     parts = []
     for looked_up in lookup.groups:
         group, vectors = looked_up.group, looked_up.vectors
-        if group.projection is None or vectors is None:
-            continue
-        found = slope.new_zeros(len(slope), *group.projection.shape)  # B x blocks x w x D
-        for k, position in enumerate(group.positions):
-            # slots that share a table share its projection: their derivatives add up
-            found[:, group.block_of[k]] += vectors[:, k, :, None].double() * slope[:, position, None]
-        parts.append(found.flatten(1))
+        if group.projection is not None and vectors is not None:
+            found = slope.new_zeros(len(slope), *group.projection.shape)  # B x blocks x w x D
+            for k, position in enumerate(group.positions):
+                # slots that share a table share its projection: their derivatives add up
+                found[:, group.block_of[k]] += vectors[:, k, :, None].double() * slope[:, position, None]
+            parts.append(found.flatten(1))
+        if group.offset is not None:
+            parts.append((looked_up.masses.double() * slope[:, group.positions]).flatten(1))
     if network.tables.bias is not None:
         parts.append(slope[:, network.tables.biased].flatten(1))
     return torch.cat(parts, 1)

@@ -190,7 +190,7 @@ def test_a_generous_budget_joins_whole_blocks_and_is_the_uniform_model_to_the_bi
     assert torch.equal(cut(batch), uniform(batch))
 
 
-WHOLE = {"manual", "mask_auc", "mask_exact", "search", "pep", "optembed", "spectral_refit"}  # refused with blocks
+WHOLE = {"manual", "mask_auc", "mask_exact", "search", "pep", "optembed"}  # refused with blocks
 
 
 @pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - WHOLE))

@@ -13,9 +13,13 @@ from autodim.config.schema import BudgetConfig
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import folded, spans_of
 from autodim.dimension.entry import Entry
+from autodim.dimension.rounding import spectral_losses
+from autodim.dimension.strategies.spectral import factors_of, with_bias
+from autodim.embedding.vectors import Stacked
 from autodim.errors import ConfigError
 from autodim.export.weights import block_key, load
 from autodim.own_model import cut_tables
+from autodim.stages import refit as refitting
 from autodim.stages.compare import Grid, Place, compare
 from autodim.stages.cutter import Cutter
 from autodim.stages.export import write_weights
@@ -25,10 +29,12 @@ from autodim.stages.online import continue_run
 from autodim.stages.oracle import oracle
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
+from autodim.stages.prune import problem_of
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import sweep
 from autodim.stages.widen import Wish, widen
+from autodim.training.losses import task_losses
 from autodim.training.progress import Progress
 from autodim.training.step import Step
 from autodim.weighting.paperec import slot_ids
@@ -95,6 +101,73 @@ def test_a_budget_by_quality_finds_blocks(tiny_log, tmp_path):
     assert load_network(found.stage("retrain") / "model")[0].tables.layout.parameters == allocation.spent
 
 
+def test_a_refit_s_derivatives_by_block_are_those_of_autograd(run):
+    """Of one logit by every projection and offset; of a block that the example does not read they are zero."""
+    network = load_network(run.stage("prune") / "model")[0].eval()
+    assert any(g.offset is not None for g in network.tables.groups)
+    batch = open_log(run).part("valid").batch(slice(0, 6))
+    lookup = network.tables.lookup(batch)
+    vectors = lookup.inputs()[0].stack().detach().requires_grad_()
+    logits = network.model(Stacked(vectors), lookup.inputs()[1], batch.numeric)
+    (slope,) = torch.autograd.grad(logits[:, 0].sum(), [vectors])
+    features = refitting._features(network, lookup, slope)
+    numbers = network.tables.dense_parameters()
+    for row in range(6):
+        one = network(batch)[row, 0]
+        expected = torch.cat([g.flatten() for g in torch.autograd.grad(one, numbers)])
+        torch.testing.assert_close(features[row].float(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_blocks_are_refitted(run):
+    """The same widths, a lower loss on the rows of the refit; only projections and offsets differ."""
+    config = with_spending(run.config, "fp32", "params", 0.35)
+    cutter = Cutter(type(run)(run.folder, config, run.shared), open_log(run), SESSION)
+    plain, fitted = (cutter.cut(s, config.prune.budget) for s in ("spectral", "spectral_refit"))
+    assert spans_of(fitted.allocation.entries) and fitted.allocation.entries == plain.allocation.entries
+    valid = open_log(run).part("valid").batch(slice(0, 10**6))
+    with torch.no_grad():
+        one, other = (float(task_losses(c.network.eval()(valid), valid.labels, False).sum()) for c in (plain, fitted))
+    assert other < one - 0.002
+    before = plain.network.state()
+    changed = {k for k, v in fitted.network.state().items() if not torch.equal(v, before[k])}
+    assert any(k.endswith("offset") for k in changed)
+    assert all(k.endswith(("projection", "offset", "bias")) and not k.startswith("model") for k in changed)
+
+
+def with_spending(config, precision, unit, share):
+    prune = {"precision": precision, "budget": BudgetConfig(unit=unit, share=share)}
+    return config.model_copy(update={"prune": config.prune.model_copy(update=prune)})
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3])
+def test_width_is_traded_against_precision_block_by_block(run, share):
+    """A free choice of precision never predicts a worse cut than one for all, and never spends more than asked."""
+    log, kept = open_log(run), {}
+    for precision in ("auto", "fp32", "fp16", "int8"):
+        config = with_spending(run.config, precision, "serving_bytes", share)
+        cutter = Cutter(type(run)(run.folder, config, run.shared), log, SESSION)
+        made = cutter.cut("spectral", config.prune.budget)
+        assert made.allocation.spent <= made.allocation.asked and spans_of(made.allocation.entries)
+        if precision == "auto":
+            problem = with_bias(problem_of(config, log, ""))
+            factors = factors_of(problem, cutter.statistics, "test")
+            losses = spectral_losses(problem, cutter.statistics, factors, 1.0)
+            rows = cutter.statistics.extra["rows"]
+            assert set(rows) >= set(problem.limits)
+            weight = cutter.network.tables.read("user")["weight"].double()
+            (start, stop) = problem.spans["user"][-1]
+            own = torch.from_numpy(rows[f"user[{start}:{stop}]"])
+            assert bool((own[:, None] == weight[start:stop]).all(2).any(1).all())  # the block's own rows
+        total = 0.0
+        for name in problem.limits:
+            table, _, start, _ = problem.parents.get(name, (name, (), 0, 0))
+            entry = next(e for e in reversed(made.allocation.entries) if e.table == table and e.start <= start)
+            kept_worth = factors[name].lambdas[: entry.width].sum()
+            total += kept_worth - losses[name][entry.precision][entry.width]
+        kept[precision] = total
+    assert kept["auto"] >= max(kept["fp32"], kept["fp16"], kept["int8"]) - 1e-12
+
+
 def test_blocks_of_another_precision_stay_apart():
     parents = {f"a[{k}:{k + 1}]": ("a", ("a",), k, k + 1) for k in range(3)}
     entries = [Entry(name, (name,), 0, 1, 4, cost=4) for name in parents]
@@ -134,15 +207,12 @@ def test_curvature_is_asked_of_whole_tables(run):
 
 
 def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path):
-    auto = ("prune.precision=auto", "prune.budget={unit: serving_bytes, share: 0.4}")
-    with pytest.raises(ConfigError, match="rounding of whole tables"):
-        tiny_config(tiny_log, tmp_path / "r", *SHORT, *auto, BLOCKS)
     with pytest.raises(ConfigError, match="all rows get one width"):
         tiny_config(tiny_log, tmp_path / "r", "prune.strategy=uniform_int8", BLOCKS)
     with pytest.raises(ConfigError, match="search, which works on whole tables"):
         sweep(run.config, ["spectral", "search"], [0.3], QUIET)
-    with pytest.raises(ConfigError, match="spectral_refit, which works on whole tables"):
-        compare(run.config, Place(tmp_path / "c"), Grid(("spectral_refit",), (0.3,), (0,)), QUIET)
+    with pytest.raises(ConfigError, match="pep, which works on whole tables"):
+        compare(run.config, Place(tmp_path / "c"), Grid(("pep",), (0.3,), (0,)), QUIET)
     assert not (tmp_path / "c").exists()  # before anything is made
     with pytest.raises(ConfigError, match="whole tables"):
         oracle(run.config, ["spectral"], [0.3], QUIET)

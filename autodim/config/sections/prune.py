@@ -12,7 +12,7 @@ from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchCo
 TIERS = (1, 4, 8, 16, 32, 64)  # frequency_tiers without a ladder
 
 # strategies that know no blocks of rows
-WHOLE_TABLES = ("mask_auc", "mask_exact", "search", "pep", "optembed", "spectral_refit")
+WHOLE_TABLES = ("mask_auc", "mask_exact", "search", "pep", "optembed")
 
 
 class BudgetConfig(Section):
