@@ -22,7 +22,6 @@ from autodim.data.frame import learnt
 from autodim.data.manifest import source_hash
 from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.blocks import spans_of
 from autodim.embedding.grow import grow_state, grow_weights, grown_layout
 from autodim.errors import ConfigError, RunError
 from autodim.optim.rows import RowOptimizer
@@ -73,11 +72,6 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
         raise ConfigError("model: an online continuation trains the run's own model; take the overrides of `model` out")
     stage = STAGES[which]
     source = old.need(stage)
-    if stage == "retrain" and (spans := spans_of(Allocation.from_yaml((source / "widths.yaml").read_text()).entries)):
-        raise ConfigError(
-            f"continue: only whole tables grow, found blocks of rows of {', '.join(sorted(spans))}; continue the "
-            "uniform model, or search the new log anew"
-        )
     old_log = open_log(old)
     check_single(old.config.data, "continue")
     if any(task.kind == "regression" for task in old_log.tasks):
@@ -172,7 +166,8 @@ def _prepare(run: Run, old: EncodedLog, session: Session, inputs: str) -> Encode
 
 
 def grown(old: Network, about: dict[str, Any], log: EncodedLog) -> Network:
-    """A trained network with rows for a log's new ids; it predicts as before (see `grow_weights`).
+    """A trained network with rows for a log's new ids; it predicts as before (see `grow_weights`), but for new ids of
+    tables that are cut into blocks.
 
     Raises:
         RunError: the log does not fit the model.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from autodim.data.batch import Bag, Batch
+from autodim.embedding.grow import grow_weights, grown_layout
 from autodim.embedding.layout import Block, Layout, Slot, Table, uniform_layout
 from autodim.embedding.tables import Tables
 from autodim.optim.hessian import row_blocks
@@ -212,3 +213,48 @@ def test_the_offset_of_a_block_counts_where_all_that_is_stored_is_one_plain_tens
     vectors = made.lookup(found).inputs()[0].stack()
     assert torch.equal(vectors[0, 0], made.read_block(blocks[0])["weight"][1])
     assert torch.equal(vectors[1, 0], made.read_block(blocks[1])["offset/a"])
+
+
+CUT = {"a": [(2, D), (5, 2)], "tags": [(3, 3), (6, 0)], "b": [(2, 2), (5, 3), (7, 1)]}
+
+
+def test_the_last_block_grows_and_old_ids_read_what_they_read():
+    old = drawn(cut(CUT, bias=True))
+    longer = tuple(Table(t.name, t.rows + 2) for t in TABLES)
+    layout = grown_layout(old.layout, longer)
+    new = Tables(layout, linear=True)
+    new.load_state_dict({**new.state_dict(), **grow_weights(old, new)})
+    one, other = (t.lookup(batch()).inputs() for t in (old, new))
+    assert torch.equal(one[0].stack(), other[0].stack()) and torch.equal(one[1], other[1])
+    edges = {t.name: [(b.start, b.stop) for b in layout.blocks_of(t.name)] for t in longer}
+    assert edges["b"] == [(0, 2), (2, 5), (5, 9)] and edges["c"] == [(0, 5)]
+
+
+def test_a_new_row_of_a_block_is_the_nearest_to_the_unknown_id():
+    """No other row of the block reads nearer to what row 0 gives; where the table is one block it is row 0."""
+    old = drawn(cut(CUT, bias=True))
+    layout = grown_layout(old.layout, tuple(Table(t.name, t.rows + 2) for t in TABLES))
+    new = Tables(layout, linear=True)
+    new.load_state_dict({**new.state_dict(), **grow_weights(old, new)})
+    example = batch()
+
+    def read(tables, column, value):
+        ids = torch.zeros(1, 3, dtype=torch.int32)
+        ids[0, column] = value
+        one = Batch(ids, example.numeric[:1], example.labels[:1], {k: empty for k in example.bags})
+        vectors, linear = tables.lookup(one).inputs()
+        position = [s.name for s in SLOTS].index("abc"[column])
+        return vectors.stack()[0, position], linear[0, position]
+
+    empty = Bag(torch.zeros(0, dtype=torch.int32), torch.tensor([0, 0]))
+    for column, table in enumerate(("a", "b", "c")):
+        block = layout.blocks_of(table)[-1]
+        (wanted, first), (found, own) = read(new, column, 0), read(new, column, block.stop - 1)
+        assert own == first  # the first-order weight is row 0's
+        if table == "c":
+            assert torch.equal(found, wanted)
+            continue
+        if table == "a":  # one reader: the rest is orthogonal to all that the block can say
+            projection = new.read_block(block)["projection"]
+            torch.testing.assert_close(projection @ (wanted - found), torch.zeros(block.width), atol=1e-4, rtol=0)
+            assert float((wanted - found).detach().norm()) > 0.1

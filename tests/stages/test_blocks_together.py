@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig
+from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import folded, spans_of
 from autodim.dimension.entry import Entry
@@ -25,15 +26,16 @@ from autodim.stages.cutter import Cutter
 from autodim.stages.export import write_weights
 from autodim.stages.hessian import excluded
 from autodim.stages.model_folder import load_network
-from autodim.stages.online import continue_run
+from autodim.stages.online import continue_run, grown
 from autodim.stages.oracle import oracle
-from autodim.stages.predict import predict
+from autodim.stages.predict import open_run, predict
 from autodim.stages.prepare import open_log
 from autodim.stages.prune import problem_of
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import sweep
 from autodim.stages.widen import Wish, widen
+from autodim.training.loop import predict as logits
 from autodim.training.losses import task_losses
 from autodim.training.progress import Progress
 from autodim.training.step import Step
@@ -201,6 +203,32 @@ def test_a_batch_in_pieces_has_the_whole_batch_s_gradients(run):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_with_blocks_goes_on_with_new_rows(tiny_log, tmp_path):
+    """The rarest ids' block grows; what is known predicts as before; state, widths and a second continuation follow."""
+    config = tiny_config(tiny_log, tmp_path / "run", *SHORT, "retrain.keep_state=true", BLOCKS)
+    first = search(config, QUIET)
+    frame = tiny_frame(900, seed=3)
+    frame.loc[::4, "user"] += "new"
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    for source, target in (("run", "next"), ("next", "third")):
+        moved = open_run(tmp_path / source).config.model_copy(update={"run": str(tmp_path / target)})
+        result = continue_run(tmp_path / source, moved, tmp_path / "new.csv", "small", QUIET)
+        assert result["kept_state"] and (result["new_ids"]["user"] > 5) == (source == "run")
+    old, new = open_run(tmp_path / "run"), open_run(tmp_path / "next")
+    before, about = load_network(old.stage("retrain") / "model")
+    larger = grown(before, about, open_log(new))
+    rows = frame[~frame["user"].str.endswith("new")]
+    columns = encode_rows(rows, open_log(new))
+    assert torch.equal(logits(larger, columns, CPU), logits(before, encode_rows(rows, open_log(old)), CPU))
+    widths = Allocation.from_yaml((new.stage("retrain") / "widths.yaml").read_text())
+    tables = {t.name: t.rows for t in open_log(new).tables}
+    spans = spans_of(widths.entries)
+    assert spans.keys() == spans_of(allocation_of(first).entries).keys() and "user" in spans
+    assert all(parts[-1][1] == tables[t] for t, parts in spans.items())
+    network, _ = load_network(new.stage("retrain") / "model")
+    assert network.tables.layout.parameters == widths.spent > allocation_of(first).spent
+
+
 def test_curvature_is_asked_of_whole_tables(run):
     layout = load_network(run.stage("retrain") / "model")[0].tables.layout
     assert "blocks of rows" in excluded(layout, "user") and excluded(layout, "place") is None
@@ -218,8 +246,5 @@ def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path)
         oracle(run.config, ["spectral"], [0.3], QUIET)
     with pytest.raises(ConfigError, match="widen: knows whole tables"):
         widen(run, open_log(run), SESSION, Wish(16))
-    with pytest.raises(ConfigError, match="continue: only whole tables grow"):
-        config = run.config.model_copy(update={"run": str(tmp_path / "on")})
-        continue_run(run.folder, config, tiny_log, "small", QUIET)
     with pytest.raises(ConfigError, match="blocks of rows of"):
         cut_tables(allocation_of(run), {})
