@@ -77,7 +77,7 @@ def stability(
         return None
     tables = list(problem.limits)
     found = [strategy(problem, budget, statistics.half(k)) for k in (0, 1)]
-    one, other = (_widths(problem, a) for a in found)
+    one, other = (item_widths(problem, a) for a in found)
     if found[0].strategy in SPECTRAL and "spectral_halves" in statistics.extra:
         scores = [_worths(problem, statistics, k) for k in (0, 1)]
     else:
@@ -85,7 +85,7 @@ def stability(
     return Stability(spearman(*scores), float(np.mean([abs(one[t] - other[t]) for t in tables])))
 
 
-def _widths(problem: Problem, allocation: Allocation) -> dict[str, int]:
+def item_widths(problem: Problem, allocation: Allocation) -> dict[str, int]:
     """Width of each of the problem's tables (or of the blocks that stand for them)."""
     entries: dict[str, list[Entry]] = {}
     for e in allocation.entries:

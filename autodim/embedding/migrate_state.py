@@ -108,7 +108,11 @@ def turned(old: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor] | No
 
 
 def carry_dense_state(
-    old: Tables, new: Tables, state: Mapping[int, Mapping[str, Any]], encoders: Mapping[Block, Tensor]
+    old: Tables,
+    new: Tables,
+    state: Mapping[int, Mapping[str, Any]],
+    encoders: Mapping[Block, Tensor],
+    sources: Mapping[Block, Block] | None = None,
 ) -> State:
     """The state of projections and biases.
 
@@ -119,6 +123,7 @@ def carry_dense_state(
     Args:
         state: by places in `old.dense_parameters()`.
         encoders: D x w' of each new block that was cut from an old block's vectors, all rows of one table.
+        sources: the old block of each new one that kept its projection and biases, of tables that are cut into blocks.
 
     Returns:
         By places in `new.dense_parameters()`.
@@ -128,7 +133,7 @@ def carry_dense_state(
     out: State = {}
     known: dict[tuple[int, str], Tensor] = {}
     for (block, slot), (place, index) in after.items():
-        source = _whole(old, block)
+        source = (sources or {}).get(block, _whole(old, new, block))
         if source is None or (source, slot) not in before:
             continue
         number, origin = before[source, slot]
@@ -179,10 +184,10 @@ def _fill(values: Tensor, known: Tensor) -> None:
         known.fill_(True)
 
 
-def _whole(old: Tables, block: Block) -> Block | None:
+def _whole(old: Tables, new: Tables, block: Block) -> Block | None:
     """The old block of a whole table; None where one of the two is a part of its table."""
-    before = old.layout.blocks_of(block.table)
-    return before[0] if len(before) == 1 and block.start == 0 else None
+    before, after = (t.layout.blocks_of(block.table) for t in (old, new))
+    return before[0] if len(before) == len(after) == 1 else None
 
 
 def _table_places(tables: Tables) -> Iterator[tuple[tuple[Block, str], tuple[int, slice]]]:

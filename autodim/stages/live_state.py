@@ -14,8 +14,8 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import OptimizerConfig
-from autodim.embedding.layout import Block
 from autodim.embedding.migrate_state import State, carry_dense_state, carry_state
+from autodim.stages.migrate_live import Turned
 from autodim.stages.session import Session
 from autodim.training.checkpoints import load_state, states_of
 from autodim.training.network import Network
@@ -27,7 +27,7 @@ def rules_of(config: OptimizerConfig) -> dict[str, str]:
 
 
 def migrated_state(
-    stage: Path, live: Network, small: Network, maps: Mapping[str, Tensor], encoders: Mapping[Block, Tensor]
+    stage: Path, live: Network, small: Network, maps: Mapping[str, Tensor], turned: Turned
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
     """The kept state of a live network for its migrated one, as `training.checkpoints.save_state` takes it.
 
@@ -36,7 +36,7 @@ def migrated_state(
 
     Args:
         stage: the folder of the live model's stage.
-        maps: per table the old row of each new one. encoders: of the blocks that were cut anew.
+        maps: per table the old row of each new one. turned: what the migration did.
     """
     if not (stage / "optimizer").is_dir():
         return None
@@ -49,7 +49,7 @@ def migrated_state(
     if not small.tables.table_parameters():
         states = []
     if small.dense_parameters():
-        states.append(_dense(live, small, kept[0] if kept else {}, encoders))
+        states.append(_dense(live, small, kept[0] if kept else {}, turned))
     tensors: dict[str, Tensor] = {}
     rest: list[dict[str, Any]] = []
     for i, state in enumerate(states):
@@ -64,11 +64,11 @@ def migrated_state(
     return tensors, rest
 
 
-def _dense(live: Network, small: Network, state: State, encoders: Mapping[Block, Tensor]) -> State:
+def _dense(live: Network, small: Network, state: State, turned: Turned) -> State:
     """The dense optimizer's state: the model's numbers come first (`Network.dense_parameters`)."""
     model = len(list(live.model.parameters()))
     own = {k - model: v for k, v in state.items() if k >= model}
-    tables = carry_dense_state(live.tables, small.tables, own, encoders)
+    tables = carry_dense_state(live.tables, small.tables, own, turned.encoders, turned.sources)
     return {k: v for k, v in state.items() if k < model} | {model + k: v for k, v in tables.items()}
 
 

@@ -25,10 +25,11 @@ from autodim.errors import ConfigError
 from autodim.optim.build import build_rules
 from autodim.optim.lazy_adam import LazyAdam
 from autodim.stages.live_state import live_start
+from autodim.stages.migrate_tables import Stored, changed
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
-from autodim.stages.refresh import Stored, changed, refresh
+from autodim.stages.refresh import refresh
 from autodim.stages.retrain import retrain, start_network
 from autodim.stages.search import search
 from autodim.stages.session import Session
