@@ -53,6 +53,11 @@ class Problem:
         """The uniform model's layout."""
         return uniform_layout(self.slots, self.tables, self.common)
 
+    def span(self, table: str) -> tuple[str, int, int]:
+        """The model's table that one of the problem's stands for, its first row there and one past its last."""
+        name, _, start, stop = self.parents.get(table, (table, (), 0, self.limits[table].rows))
+        return name, start, stop
+
     def frequency(self, table: str) -> float:
         """Mean training occurrences of an id of the table; without counts 1/n, which ranks alike."""
         rows = self.limits[table].rows

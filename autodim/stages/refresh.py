@@ -241,7 +241,7 @@ def old_entries(problem: Problem, before: Allocation, maps: dict[str, Tensor]) -
     """What each table of the problem was: its old entry; of a block the one that most of its occurrences were in."""
     found = {}
     for table, c in problem.limits.items():
-        name, _, start, stop = problem.parents.get(table, (table, (), 0, c.rows))
+        name, start, stop = problem.span(table)
         old = [e for e in before.entries if e.table == name]
         counts = torch.from_numpy(np.asarray((problem.counts or {})[table]))
         main = main_block(old, maps[name][start:stop], counts)
@@ -251,7 +251,7 @@ def old_entries(problem: Problem, before: Allocation, maps: dict[str, Tensor]) -
 
 def known_share(problem: Problem, table: str, maps: dict[str, Tensor]) -> float:
     """The share of a table's (or a block's) ids that the old log had; row 0 is no id."""
-    name, _, start, stop = problem.parents.get(table, (table, (), 0, problem.limits[table].rows))
+    name, start, stop = problem.span(table)
     ids = maps[name][max(start, 1) : stop]
     return float((ids != NEW).double().mean()) if len(ids) else 1.0
 

@@ -14,9 +14,8 @@ from autodim import artifact
 from autodim.config.schema import SlotLimits
 from autodim.data.columns import EncodedLog
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.blocks import spans_of
 from autodim.dimension.budget import Budget
-from autodim.dimension.problem import make_problem
+from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.saturation import saturated
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import by_rank
@@ -28,7 +27,7 @@ from autodim.stages.cut import cut_network
 from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import finish, run_result, summary, train_network
-from autodim.stages.prune import cached_score, cost_model, row_counts, table_factors
+from autodim.stages.prune import cached_score, cost_model, problem_of, row_counts, table_factors
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.loop import evaluate
@@ -59,17 +58,18 @@ class Wish:
 def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, Any]:
     """Write RUN/widen: widths.yaml, the model before (`start`) and after (`model`) its training, results.json.
 
-    The common width becomes W. Widened tables are stored whole at W. All others are cut anew from the uniform model,
-    spectrally, within what the run's budget leaves, to at most the old width; their projections and biases end in
-    zeros. The model's weights are kept, those of the new dimensions are fresh. With `zero` the start is therefore
-    exactly the cut model. Trained as `retrain` says, from the uniform model's weights.
+    The common width becomes W. Widened tables (or blocks of rows, where tables are cut) are stored whole at W. All
+    others are cut anew from the uniform model, spectrally, within what the run's budget leaves, to at most the old
+    width; their projections and biases end in zeros. The model's weights are kept, those of the new dimensions are
+    fresh. With `zero` the start is therefore exactly the cut model. Trained as `retrain` says, from the uniform model's
+    weights.
 
     Returns:
         `widths` per slot, `spent`, `asked`, `unit`, and AUC and log loss on test of `start` and `model`.
 
     Raises:
         ConfigError: a width that is not larger, an unknown slot, no slot to widen, or what this stage does not know
-            (blocks of rows, precision auto).
+            (precision auto).
         BudgetError: the widened slots alone cost more than the budget.
     """
     config = run.config
@@ -81,9 +81,8 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
             "precision for all"
         )
     before = Allocation.from_yaml((run.need("prune") / "widths.yaml").read_text())
-    if spans := spans_of(before.entries):
-        raise ConfigError(f"widen: knows whole tables, found blocks of rows of {', '.join(sorted(spans))}")
-    tables = tables_to_widen(before, log, wish.slots)
+    items = problem_of(config, log, before.source)
+    tables = items_to_widen(before, items, wish.slots)
     inputs = artifact.digest(
         {
             "pretrain": run_result(run, "pretrain"),
@@ -100,11 +99,12 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
     seed = derive(config.seed, "widen")
     with run.working("widen", inputs) as folder:
         network, _ = load_network(run.need("pretrain") / "model", session.device)
-        statistics, means = cached_score(run, network, log, session, {})
+        statistics, means = cached_score(run, network, log, session)
         allocation = wider_allocation(run, log, before, statistics, tables, wish.width)
         model = config.model.model_copy(update={"width": wish.width})
         start = widened_network(run, network, allocation, log, statistics, means, seed)
-        anchor(start, tables, config.model.init_std, wish, log, config.model.width, seed)
+        spans = [items.span(t) for t in sorted(tables)]
+        anchor(start, spans, config.model.init_std, wish, log, config.model.width, seed)
         measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]}
         teacher = (network, config.retrain.distill) if config.retrain.distill else None
         trained = train_network(start, log, config.retrain, seed, folder, session, teacher)
@@ -123,41 +123,61 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
     return results
 
 
-def tables_to_widen(allocation: Allocation, log: EncodedLog, slots: Sequence[str]) -> set[str]:
-    """Tables of the named slots, or of the saturated ones."""
+def items_to_widen(allocation: Allocation, items: Problem, slots: Sequence[str]) -> set[str]:
+    """Tables of the named slots, or the saturated ones; of cut tables the blocks, by the problem's names."""
+    edges = {(table, edge) for table, *ends in map(items.span, items.limits) for edge in ends}
+    for e in allocation.entries:
+        if not {(e.table, e.start), (e.table, e.stop)} <= edges:
+            raise ConfigError(
+                f"widen: {e.table} has a block of rows {e.start} to {e.stop - 1}, which prune.blocks does not make; "
+                "expected blocks as the config cuts them, so that all can be cut anew"
+            )
     if not slots:
-        found = {e.table for e in saturated(allocation)}
+        entries = saturated(allocation)
+        found = {
+            name
+            for name in items.limits
+            for table, start, stop in [items.span(name)]
+            if any(e.table == table and e.start <= start and stop <= e.stop for e in entries)
+        }
         if not found:
             raise ConfigError(
                 "no slot is saturated (keeps every dimension of the uniform model, the last one not small), so wider "
                 "tables have nothing to hold; name some with --slots to try it all the same"
             )
         return found
-    names = {s.name: s.table for s in log.slots}
+    names = {s.name: s.table for s in items.whole[0]}
     for name in slots:
         if name not in names:
             raise ConfigError(f"--slots: unknown slot {name!r}{did_you_mean(name, list(names))}")
-    return {names[name] for name in slots}
+    wanted = {names[name] for name in slots}
+    return {name for name in items.limits if items.span(name)[0] in wanted}
 
 
 def wider_allocation(
     run: Run, log: EncodedLog, before: Allocation, statistics: Statistics, tables: set[str], width: int
 ) -> Allocation:
     """Widths where the given tables have `width` and the others what the budget leaves, by spectral worth."""
-    config, common = run.config, run.config.model.width
-    own = dict(config.prune.slots)
-    for slot in log.slots:
-        limits = own.get(slot.name, SlotLimits())
-        if slot.table in tables:
-            own[slot.name] = SlotLimits(fixed=width, multiple_of=1)
-        elif limits.fixed is None:
-            most = min(limits.max_dim or config.prune.max_dim or common, common)
-            own[slot.name] = limits.model_copy(update={"max_dim": most})
-    settings = config.prune.model_copy(update={"slots": own, "blocks": type(config.prune.blocks)()})
-    narrow = make_problem(log.slots, log.tables, common, settings.model_copy(update={"slots": {}}))
+    config, common, counts = run.config, run.config.model.width, row_counts(log)
+    free = config.prune.model_copy(update={"slots": {}})
+    narrow = make_problem(log.slots, log.tables, common, free, counts=counts)
+    own: dict[str, SlotLimits] = {}
+    for name, choices in narrow.limits.items():
+        readers = [s.name for s in log.slots if s.table == narrow.span(name)[0]]
+        for item, slot in zip(choices.slots, readers, strict=True):
+            limits = config.prune.slots.get(slot, SlotLimits())
+            if name in tables:
+                limits = SlotLimits(fixed=width, multiple_of=1)
+            elif limits.fixed is None:
+                most = min(limits.max_dim or config.prune.max_dim or common, common)
+                limits = limits.model_copy(update={"max_dim": most})
+            own[item] = limits
+    settings = config.prune.model_copy(update={"slots": own})
     cost = replace(cost_model(config), common=width)
     problem = with_bias(
-        make_problem(log.slots, log.tables, width, settings, cost=cost, counts=row_counts(log), source=before.source)
+        make_problem(
+            log.slots, log.tables, width, settings, cost=cost, counts=counts, source=before.source, spans=narrow.spans
+        )
     )
     factors = factors_of(narrow, statistics, "widen")
     total = sum(float(f.lambdas.sum()) for f in factors.values()) or 1.0
@@ -194,22 +214,35 @@ def widened_network(
     return cut_network(network, allocation, small, means, counts, factors, dense.to(device))
 
 
-def anchor(network: Network, tables: set[str], std: float, wish: Wish, log: EncodedLog, before: int, seed: int) -> None:
-    """Fill the new columns of the widened tables, where they are not to be zero.
+def anchor(
+    network: Network,
+    spans: Sequence[tuple[str, int, int]],
+    std: float,
+    wish: Wish,
+    log: EncodedLog,
+    before: int,
+    seed: int,
+) -> None:
+    """Fill the new columns of the widened rows, where they are not to be zero.
 
     A model that only multiplies slots with each other (FM) has no gradient at all where every slot is zero: there, one
     slot's new columns are drawn at random. All products of pairs remain zero, and so the loss is the same.
+
+    Args:
+        spans: table, first row and one past the last of what was widened.
     """
     layout = network.tables.layout
-    first = next((t for t in sorted(tables) if len(layout.slots_of(t)) == 1), None)
-    for table in sorted(tables):
-        rows = _rows(network.tables, table)
-        source = generator(seed, "widen", table)
+    first = next((t for t, _, _ in spans if len(layout.slots_of(t)) == 1), None)
+    for table, start, stop in spans:
+        rows = _rows(network.tables, table, start, stop)
+        source = generator(seed, "widen", table, *([str(start)] if start else []))
         if wish.fill == "linear":
-            rows[:, before:] = linear_columns(rows[:, :before], rows.shape[1] - before, log.counts(table), source)
+            counts = log.counts(table)[start:stop]
+            rows[:, before:] = linear_columns(rows[:, :before], rows.shape[1] - before, counts, source)
         elif not list(network.model.first_layers()) and table == first:  # type: ignore[operator]
             fresh = torch.randn(rows[:, before:].shape, generator=source) * std
-            fresh[:1] = 0
+            if not start:
+                fresh[:1] = 0
             rows[:, before:] = fresh.to(rows.device)
 
 
@@ -229,9 +262,9 @@ def linear_columns(weight: Tensor, columns: int, counts: Tensor, source: torch.G
     return (mapped * (usual / spread.clamp(min=1e-12))).to(weight.dtype)
 
 
-def _rows(tables: Tables, table: str) -> Tensor:
-    """The rows of a whole table, to write into."""
-    (block,) = tables.layout.blocks_of(table)
+def _rows(tables: Tables, table: str, start: int, stop: int) -> Tensor:
+    """Rows of a table that lie in one block, to write into."""
+    block = next(b for b in tables.layout.blocks_of(table) if b.start <= start and stop <= b.stop)
     group = tables.group_of(block)
     assert group is not None and group.weight is not None
-    return group.weight.data[group.rows_of(block)]
+    return group.weight.data[group.rows_of(block)][start - block.start : stop - block.start]

@@ -244,7 +244,9 @@ def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path)
     assert not (tmp_path / "c").exists()  # before anything is made
     with pytest.raises(ConfigError, match="whole tables"):
         oracle(run.config, ["spectral"], [0.3], QUIET)
-    with pytest.raises(ConfigError, match="widen: knows whole tables"):
-        widen(run, open_log(run), SESSION, Wish(16))
+    with pytest.raises(ConfigError, match="does not make; expected blocks"):
+        other = run.config.prune.model_copy(update={"blocks": type(run.config.prune.blocks)()})
+        moved = type(run)(run.folder, run.config.model_copy(update={"prune": other}))
+        widen(moved, open_log(run), SESSION, Wish(16, ("user",)))
     with pytest.raises(ConfigError, match="blocks of rows of"):
         cut_tables(allocation_of(run), {})

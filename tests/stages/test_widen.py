@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_config
 
-from autodim.config.schema import ModelConfig
+from autodim.config.schema import BlocksConfig, ModelConfig
 from autodim.data.batch import Batch
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.entry import Entry
@@ -19,10 +19,11 @@ from autodim.models import MODELS, build_model
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for
+from autodim.stages.prune import cached_score, cut_for, problem_of
+from autodim.stages.prune import prune as stages_prune
 from autodim.stages.search import search
 from autodim.stages.session import Session
-from autodim.stages.widen import Wish, linear_columns, widen, widened_network, wider_allocation
+from autodim.stages.widen import Wish, items_to_widen, linear_columns, widen, widened_network, wider_allocation
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 from autodim.training.progress import Progress
@@ -98,6 +99,42 @@ def test_the_first_loss_is_that_of_the_same_cut_at_the_old_width(run):
     with torch.no_grad():
         loss = [float(task_losses(n(batch), batch.labels, False).sum()) for n in (network, same)]
     assert loss[0] == pytest.approx(loss[1], abs=1e-6)
+
+
+def test_a_block_of_rows_is_widened_alone(run, tmp_path):
+    """The head gets W columns, the tail is cut as ever; the first loss is that of the same cut at the old width."""
+    log = open_log(run)
+    prune = run.config.prune.model_copy(
+        update={"blocks": BlocksConfig(slots=("user", "item"), shares=(0.4,), min_rows=1)}
+    )
+    config = run.config.model_copy(update={"prune": prune})
+    other = type(run)(tmp_path / "b", config, {n: run.stage(n) for n in ("prepare", "pretrain")})
+    before = stages_prune(other, log, CPU)
+    uniform, _ = load_network(run.stage("pretrain") / "model")
+    statistics, means = cached_score(other, uniform, log, CPU)
+    items = problem_of(config, log, "")
+    head, tail = (n for n in items.limits if n.startswith("item["))
+    wide = wider_allocation(other, log, before, statistics, {head}, 7)
+    own = {(e.start, e.stop): e for e in wide.entries if e.table == "item"}
+    assert own[items.span(head)[1:]].width == 7 and own[items.span(tail)[1:]].width < 7
+    assert wide.spent <= before.asked and wide.layout(log.slots, log.tables).parameters == wide.spent
+    network = widened_network(other, uniform, wide, log, statistics, means, seed=0)
+    entries = tuple(
+        replace(e, width=4, projected=False, bias=False) if not e.projected and e.width >= 4 else e
+        for e in wide.entries
+    )
+    same = cut_for(other, uniform, replace(wide, common=4, entries=entries), log, CPU)
+    batch = log.part("test").batch(slice(0, 10**6))
+    torch.testing.assert_close(network.eval()(batch), same.eval()(batch), rtol=1e-4, atol=1e-4)
+    results = widen(other, log, CPU, Wish(6, ("item",), "linear"))
+    assert results["spent"] <= results["asked"]
+    trained, _ = load_network(other.stage("widen") / "model")
+    assert [b.width for b in trained.tables.layout.blocks_of("item")] == [6]  # both blocks whole: one again
+    assert items_to_widen(before, items, ("user",)) == {n for n in items.limits if n.startswith("user[")}
+    whole = replace(
+        before, entries=tuple(replace(e, width=4, projected=False, scores=(1.0,) * 4) for e in before.entries)
+    )
+    assert items_to_widen(whole, items, ()) == {n for n, c in items.limits.items() if c.rows > 4}
 
 
 def test_widen_trains_saves_and_predicts(run, tiny_log):
