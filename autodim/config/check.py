@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from autodim.config import check_data, check_logs, check_multitask, check_optimizer, check_training, check_weighting
 from autodim.config.problem import Problem, given, idle
 from autodim.config.schema import Config
-from autodim.config.sections.prune import TIERS, WHOLE_TABLES
+from autodim.config.sections.prune import TIERS
 from autodim.config.spelling import closest, quoted
 from autodim.config.yaml_text import KeyPath
 from autodim.errors import ConfigError
@@ -157,9 +157,6 @@ def _blocks(config: Config) -> Iterator[Problem]:
     if prune.strategy in ("manual", "uniform", "uniform_int8"):
         why = "a widths file says its own blocks" if prune.strategy == "manual" else "all rows get one width"
         yield idle(path, f"prune.strategy: {prune.strategy}, {why}", ("prune", "strategy"))
-    if prune.strategy in WHOLE_TABLES:
-        text = f"prune.blocks: strategy {prune.strategy} works on whole tables; use spectral, or take out the blocks"
-        yield Problem(path, text)
     known = {slot.name: slot for slot in config.data.slots}
     for name in () if blocks.slots == "auto" else blocks.slots:
         if known and name not in known:

@@ -17,23 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodim.config.schema import BlocksConfig, PruneConfig
-from autodim.config.sections.prune import WHOLE_TABLES
 from autodim.dimension.entry import Entry, short, shorts
 from autodim.embedding.layout import Slot, Table
 from autodim.errors import ConfigError, did_you_mean
 
 Counts = Mapping[str, NDArray[np.int64] | int]
 Spans = Mapping[str, tuple[tuple[int, int], ...]]  # table -> (start, stop) of each of its blocks, two or more
-
-
-def check_strategies(strategies: Iterable[str], settings: BlocksConfig) -> None:
-    """Raises ConfigError where tables are to be cut and one of the strategies works on whole tables only."""
-    names = [name for name in strategies if name in WHOLE_TABLES]
-    if settings.slots and names:
-        raise ConfigError(
-            f"prune.blocks: found strategy {', '.join(names)}, which works on whole tables; expected another, such as "
-            "spectral, or no blocks: prune.blocks.slots=[]"
-        )
 
 
 def part(name: str, start: int, stop: int) -> str:

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from autodim.data.batch import Batch
     from autodim.embedding.group import Group
+    from autodim.embedding.lookup import Lookup
 
 
 class KeptIds:
@@ -74,6 +76,22 @@ class KeptIds:
             every = torch.arange(f.shape[0], device=f.device)
             found.append(F.embedding_bag(every, f[:, None].to(kind), o.long(), mode="sum", include_last_offset=True))
         return torch.cat(found, dim=1)[:, :, None]
+
+
+def slot_part(lookup: Lookup, batch: Batch, position: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """What rows [start, stop) of a slot's table give to the slot's vectors, in uniform tables: B x D; and masses, B.
+
+    Args:
+        lookup: of the batch. position: of the slot in the layout.
+    """
+    slots, group = lookup.tables.layout.slots, lookup.groups[0]
+    slot = slots[position]
+    weight = lookup.tables.read(slot.table)["weight"]
+    if slot.multi:
+        bag, number = batch.bags[slot.name], [s.name for s in group.group.multi].index(slot.name)
+        return part_vectors(weight, bag.values, bag.offsets, group.bag_factors[number], start, stop)
+    column = [s.name for s in slots if not s.multi].index(slot.name)
+    return part_vectors(weight, batch.ids[:, column], None, None, start, stop)
 
 
 def part_vectors(

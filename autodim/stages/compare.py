@@ -17,7 +17,6 @@ from typing import Any
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.blocks import check_strategies
 from autodim.errors import BudgetError
 from autodim.stages.cells import cell as cell_of
 from autodim.stages.environment import environment
@@ -74,7 +73,6 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
         infeasible cell has `infeasible` with the reason instead of figures. With several labels `tasks` has each one's
         metrics by name; the other figures are the first one's.
     """
-    check_strategies(grid.strategies, config.prune.blocks)
     rows: list[dict[str, Any]] = []
     device = set_up(config.device, config.threads)
     with artifact.Lock(place.folder), StopFlag() as stop:

@@ -1,8 +1,10 @@
 """What a trained network would say if some slots read as something else: one lookup, many evaluations of the model.
 
 An *edit* replaces the vectors of some slots, `v -> v @ matrix + constant`: a masked dimension, a slot's mean, a prefix,
-a spectral cut. Rows are taken in chunks that stay in the cache; each chunk is looked up once, and every edit changes
-only its slots in place, so that an edit costs the model's part and nothing else.
+a spectral cut. Of a table that is cut into blocks of rows, what one block gives to the vector is replaced: with v_b
+that part and m its mass (`embedding.parts`), `v -> v + v_b @ (matrix - I) + m constant`. Rows are taken in chunks that
+stay in the cache; each chunk is looked up once, and every edit changes only its slots in place, so that an edit costs
+the model's part and nothing else.
 
 Letters: E edits, B rows of a chunk, S slots, D common width, T tasks, N rows.
 """
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
+from autodim.embedding.parts import slot_part
 from autodim.embedding.vectors import Stacked
 from autodim.errors import RunError
 from autodim.stages.session import Session
@@ -25,7 +28,8 @@ from autodim.training.losses import row_losses
 from autodim.training.metrics import evaluate_logits
 from autodim.training.network import Network
 
-Edit = Mapping[int, tuple[Tensor, Tensor]]  # position of a slot -> matrix D x D, constant D
+Place = int | tuple[int, int, int]  # position of a slot; or with the first row of a block and one past its last
+Edit = Mapping[Place, tuple[Tensor, Tensor]]  # matrix D x D, constant D
 CHUNK = 2048
 
 
@@ -63,6 +67,7 @@ def edited_logits(
     """
     device = session.device
     edits = [{p: (m.to(device), c.to(device)) for p, (m, c) in edit.items()} for edit in edits]
+    blocks = {place for edit in edits for place in edit if not isinstance(place, int)}
     index = spread_rows(len(columns), rows)
     network.eval()
     session.progress.start(title, len(index))
@@ -75,11 +80,17 @@ def edited_logits(
             vectors = slots.stack().clone()  # B x S x D
             original = vectors.clone()
             part = slice(start, start + len(batch))
+            parts = {place: slot_part(lookup, batch, *place) for place in blocks}
             for number, edit in enumerate(edits):
-                for position, (matrix, offset) in edit.items():
-                    vectors[:, position] = original[:, position] @ matrix + offset
+                for place, (matrix, offset) in edit.items():
+                    if isinstance(place, int):
+                        vectors[:, place] = original[:, place] @ matrix + offset
+                    else:
+                        own, mass = parts[place]
+                        vectors[:, place[0]] += own @ matrix - own + mass[:, None] * offset
                 yield number, part, network.model(Stacked(vectors), linear, batch.numeric).float(), batch.labels
-                for position in edit:
+                for place in edit:
+                    position = place if isinstance(place, int) else place[0]
                     vectors[:, position] = original[:, position]
             if start == 0 and len(index) > CHUNK:
                 seconds = (time.monotonic() - began) * len(index) / len(batch)

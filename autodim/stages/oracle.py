@@ -19,7 +19,6 @@ from autodim.dimension.problem import Problem
 from autodim.dimension.scores import Floats, spearman
 from autodim.dimension.statistics import Statistics
 from autodim.embedding.layout import uniform_layout
-from autodim.errors import ConfigError
 from autodim.stages.cutter import Cutter
 from autodim.stages.evidence.mask_exact import mask_exact
 from autodim.stages.evidence.question import Question
@@ -39,7 +38,7 @@ from autodim.training.progress import Progress
 def oracle(
     config: Config, strategies: Sequence[str], shares: Sequence[float], progress: Progress, part: str = "test"
 ) -> dict[str, Any]:
-    """Judge the scores of one pass.
+    """Judge the scores of one pass; of tables that are cut into blocks of rows, those of each block.
 
     Args:
         config: the resolved config; stages that are not finished are run (prepare, pretrain, the scoring pass).
@@ -53,15 +52,10 @@ def oracle(
         masked dimensions, on the scored rows. `cuts`: the same over whole cuts, on `part`, with the points.
 
     Raises:
-        ConfigError: tables are cut into blocks of rows.
         Interrupted: a signal came; what was measured is kept where it is dear (`mask_exact`).
 
     Cost: tables x D + 1 evaluations on the scored rows (`prune.rows` bounds them), and one for each cut.
     """
-    if config.prune.blocks.slots:
-        raise ConfigError(
-            "oracle: masks dimensions of whole tables, found prune.blocks.slots; look with prune.blocks.slots=[]"
-        )
     device = set_up(config.device, config.threads)
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:

@@ -17,7 +17,7 @@ from autodim.dimension.scores import by_table
 from autodim.dimension.spectral import Curvature, Spectral, logit_terms, task_tensors, to_tensors
 from autodim.embedding.group import Group
 from autodim.embedding.lookup import Lookup
-from autodim.embedding.parts import part_vectors
+from autodim.embedding.parts import slot_part
 from autodim.stages.session import Session
 from autodim.stages.task_scores import by_tasks
 from autodim.training.loop import CHUNK
@@ -142,24 +142,14 @@ class Parts:
         order = [layout.slots[p] for p in network.tables.groups[0].positions]  # type: ignore[union-attr]
         self.blocks = [(i, s, a, b) for i, s in enumerate(order) for a, b in spans.get(s.table, ())]
         self.sums = BlockSums([part(s.name, a, b) for _, s, a, b in self.blocks])
-        self.columns = {s.name: k for k, s in enumerate(s for s in layout.slots if not s.multi)}
+        self.places = [(i, layout.slots.index(s), a, b) for i, s, a, b in self.blocks]
         self.weights = {table: network.tables.read(table)["weight"] for table in spans}
 
     def add(self, batch: Batch, lookup: Lookup, jacobian: list[Tensor], residual: Tensor, weight: Tensor) -> None:
         """One batch; `jacobian` T of B x S x D, the others as for `BlockSums.add`."""
         if not self.blocks:
             return
-        group = lookup.groups[0]
-        bags = {s.name: k for k, s in enumerate(group.group.multi)}
-        found = []
-        for _, slot, start, stop in self.blocks:
-            table = self.weights[slot.table]
-            if slot.multi:
-                bag = batch.bags[slot.name]
-                factors = group.bag_factors[bags[slot.name]]
-                found.append(part_vectors(table, bag.values, bag.offsets, factors, start, stop))
-            else:
-                found.append(part_vectors(table, batch.ids[:, self.columns[slot.name]], None, None, start, stop))
+        found = [slot_part(lookup, batch, p, start, stop) for _, p, start, stop in self.places]
         index = torch.tensor([i for i, *_ in self.blocks], device=weight.device)
         vectors, masses = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
         self.sums.add(vectors, masses, [j.index_select(1, index) for j in jacobian], residual, weight)

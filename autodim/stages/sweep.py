@@ -21,7 +21,7 @@ from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
 from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.blocks import check_strategies, item, spans_of
+from autodim.dimension.blocks import item, spans_of
 from autodim.dimension.factor import Factors
 from autodim.dimension.moments import Moments
 from autodim.errors import BudgetError, ConfigError
@@ -77,7 +77,6 @@ def sweep(
     Cost: one evaluation a point; a retrain a point where a mode trains.
     """
     check(strategies, shares, modes)
-    check_strategies(strategies, config.prune.blocks)
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)

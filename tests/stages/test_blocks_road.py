@@ -15,6 +15,7 @@ from autodim.errors import ConfigError
 from autodim.export.weights import metadata
 from autodim.report.slots import slot_rows
 from autodim.stages.cut import cut_network
+from autodim.stages.evidence import EVIDENCE
 from autodim.stages.export import write_weights
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
@@ -190,10 +191,7 @@ def test_a_generous_budget_joins_whole_blocks_and_is_the_uniform_model_to_the_bi
     assert torch.equal(cut(batch), uniform(batch))
 
 
-WHOLE = {"manual", "mask_auc", "mask_exact", "search", "pep", "optembed"}  # refused with blocks
-
-
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - WHOLE))
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - set(EVIDENCE) - {"manual"}))
 @pytest.mark.parametrize("share", [0.15, 0.5])
 def test_every_strategy_knows_blocks_and_never_overspends(run, strategy, share, tmp_path):
     from autodim.dimension.budget import resolve
@@ -305,7 +303,7 @@ def test_settings_that_cannot_be_meant_are_refused(tiny_log, tmp_path):
     ):
         with pytest.raises(ConfigError, match=words):
             tiny_config(tiny_log, tmp_path / "r", override)
-    with pytest.raises(ConfigError, match="whole tables"):
-        tiny_config(tiny_log, tmp_path / "r", BLOCKS, "prune.strategy=mask_auc")
+    with pytest.raises(ConfigError, match="all rows get one width"):
+        tiny_config(tiny_log, tmp_path / "r", BLOCKS, "prune.strategy=uniform")
     with pytest.raises(ConfigError, match="dims"):
         tiny_config(tiny_log, tmp_path / "r", BLOCKS, "prune.budget={unit: dims, share: 0.5}")

@@ -1,5 +1,6 @@
 """Frequency blocks beside served precision, sweeps, budgets by quality and weightings by group; what is refused."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,19 +11,25 @@ from safetensors.torch import load_file
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig
+from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchConfig
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import folded, spans_of
+from autodim.dimension.budget import resolve
 from autodim.dimension.entry import Entry
 from autodim.dimension.rounding import spectral_losses
 from autodim.dimension.strategies.spectral import factors_of, with_bias
+from autodim.embedding.layout import uniform_layout
 from autodim.embedding.vectors import Stacked
 from autodim.errors import ConfigError
 from autodim.export.weights import block_key, load
 from autodim.own_model import cut_tables
 from autodim.stages import refit as refitting
-from autodim.stages.compare import Grid, Place, compare
+from autodim.stages.cut import cut_network
 from autodim.stages.cutter import Cutter
+from autodim.stages.edits import constant, edited_losses, masked
+from autodim.stages.evidence import EVIDENCE
+from autodim.stages.evidence.question import Question
 from autodim.stages.export import write_weights
 from autodim.stages.hessian import excluded
 from autodim.stages.model_folder import load_network
@@ -229,6 +236,78 @@ def test_a_run_with_blocks_goes_on_with_new_rows(tiny_log, tmp_path):
     assert network.tables.layout.parameters == widths.spent > allocation_of(first).spent
 
 
+def uniform_question(run, strategy="spectral", share=0.3):
+    settings = {
+        "strategy": strategy,
+        "budget": BudgetConfig(share=share),
+        "precision": "fp32",
+        "search": SearchConfig(trials=2, epochs=1, sampler="random"),
+        "pep": PepConfig(epochs=1),
+        "optembed": OptEmbedConfig(epochs=1, population=4, generations=1),
+    }
+    config = run.config.model_copy(update={"prune": run.config.prune.model_copy(update=settings)})
+    other = type(run)(run.folder, config, run.shared)
+    cutter = Cutter(other, open_log(run), SESSION)
+    problem = problem_of(config, cutter.log, "fixed")
+    uniform = uniform_layout(cutter.log.slots, cutter.log.tables, 8)
+    budget = resolve(config.prune.budget, problem.cost, uniform)
+    return cutter, Question(
+        other, cutter.network, cutter.log, SESSION, problem, budget, cutter.statistics, cutter.means
+    )
+
+
+def test_an_edit_of_a_block_is_that_edit_of_its_rows(run):
+    """Masking a dimension is a zero column of the block's rows; its mean is the cut that leaves the constant alone."""
+    cutter, question = uniform_question(run)
+    columns = cutter.log.part("valid")
+    everything = columns.batch(slice(0, 10**6))
+    edits, wanted = [{}], [cutter.network]
+    for name in (n for n in question.problem.limits if n.startswith(("user[", "tags["))):
+        table, start, stop = question.problem.span(name)
+        mask = torch.ones(8)
+        mask[3] = 0
+        edits.append(dict.fromkeys(question.places[name], masked(mask)))
+        other = copy.deepcopy(cutter.network)
+        (block,) = other.tables.layout.blocks_of(table)
+        group = other.tables.group_of(block)
+        group.weight.data[group.rows_of(block)][start:stop, 3] = 0
+        wanted.append(other)
+        edits.append(dict.fromkeys(question.places[name], constant(cutter.means[name])))
+        entries = [Entry(t.name, (t.name,), 0, t.rows, 8) for t in cutter.log.tables if t.name != table]
+        rows = cutter.log.counts(table).numel()
+        for a, b in ((0, start), (start, stop), (stop, rows)):
+            if b > a:
+                entries.append(Entry(table, (table,), a, b, 0 if a == start else 8, bias=a == start))
+        made = replace(allocation_of(run), entries=tuple(entries), common=8)
+        layout = made.layout(cutter.log.slots, cutter.log.tables)
+        wanted.append(cut_network(cutter.network, made, layout, cutter.means, cutter.counts, {}))
+    found = edited_losses(cutter.network, columns, edits, SESSION, "test", None, cutter.log.tasks)
+    with torch.no_grad():
+        expected = [float(task_losses(n.eval()(everything), everything.labels, False).sum()) for n in wanted]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    assert len({round(v, 6) for v in expected}) > 5
+
+
+@pytest.mark.parametrize("strategy", sorted(EVIDENCE))
+def test_what_strategies_measure_for_themselves_they_measure_by_block(run, strategy):
+    cutter, question = uniform_question(run, strategy)
+    found = EVIDENCE[strategy](question)
+    items = {n for t, c in question.problem.limits.items() for n in ((t,) if strategy != "mask_auc" else c.slots)}
+    assert set(found) == items and any("[" in n for n in items)
+    made = cutter.cut(strategy, question.run.config.prune.budget)
+    assert spans_of(made.allocation.entries) and made.allocation.spent <= made.allocation.asked
+    assert made.network.tables.layout.parameters == made.allocation.spent
+
+
+def test_the_oracle_judges_blocks(run, tmp_path):
+    config = with_spending(run.config, "fp32", "params", 0.3)
+    found = oracle(config, ["spectral", "sseds"], [0.6, 0.3], QUIET)
+    items = problem_of(config, open_log(run), "").limits
+    assert found["masks"]["count"] == 8 * len(items) > 8 * 4 and found["cuts"]["count"] == 4
+    scores = {s["score"]: s["spearman"] for s in found["scores"]}
+    assert scores["spectral, diagonal"] > 0.6 and found["masks"]["correlation"] > 0.6
+
+
 def test_curvature_is_asked_of_whole_tables(run):
     layout = load_network(run.stage("retrain") / "model")[0].tables.layout
     assert "blocks of rows" in excluded(layout, "user") and excluded(layout, "place") is None
@@ -237,13 +316,6 @@ def test_curvature_is_asked_of_whole_tables(run):
 def test_what_blocks_cannot_be_combined_with_is_refused(run, tiny_log, tmp_path):
     with pytest.raises(ConfigError, match="all rows get one width"):
         tiny_config(tiny_log, tmp_path / "r", "prune.strategy=uniform_int8", BLOCKS)
-    with pytest.raises(ConfigError, match="search, which works on whole tables"):
-        sweep(run.config, ["spectral", "search"], [0.3], QUIET)
-    with pytest.raises(ConfigError, match="pep, which works on whole tables"):
-        compare(run.config, Place(tmp_path / "c"), Grid(("pep",), (0.3,), (0,)), QUIET)
-    assert not (tmp_path / "c").exists()  # before anything is made
-    with pytest.raises(ConfigError, match="whole tables"):
-        oracle(run.config, ["spectral"], [0.3], QUIET)
     with pytest.raises(ConfigError, match="does not make; expected blocks"):
         other = run.config.prune.model_copy(update={"blocks": type(run.config.prune.blocks)()})
         moved = type(run)(run.folder, run.config.model_copy(update={"prune": other}))

@@ -11,9 +11,6 @@ from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchCo
 
 TIERS = (1, 4, 8, 16, 32, 64)  # frequency_tiers without a ladder
 
-# strategies that know no blocks of rows
-WHOLE_TABLES = ("mask_auc", "mask_exact", "search", "pep", "optembed")
-
 
 class BudgetConfig(Section):
     """What may be spent on embeddings: exactly one of `share` and `amount`, or what quality may be lost."""

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from autodim.dimension.statistics import Statistics
-from autodim.errors import ConfigError
 from autodim.stages.evidence.mask_auc import mask_auc
 from autodim.stages.evidence.mask_exact import mask_exact
 from autodim.stages.evidence.optembed import optembed
@@ -34,7 +33,5 @@ def with_evidence(strategy: str, question: Question) -> Statistics:
     """The statistics, with what the strategy measures for itself (most measure nothing)."""
     if strategy not in EVIDENCE or not question.problem.limits:
         return question.statistics
-    if question.problem.spans:
-        raise ConfigError(f"prune.blocks: strategy {strategy} measures whole tables; use spectral, or no blocks")
     found = EVIDENCE[strategy](question)
     return replace(question.statistics, extra={**question.statistics.extra, strategy: found})

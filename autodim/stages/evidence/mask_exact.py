@@ -14,20 +14,20 @@ def mask_exact(question: Question) -> dict[str, Floats]:
     """Per table D numbers: how much the mean loss falls by having each dimension (negative: it does harm).
 
     SSEDS (arXiv 2204.03281), equation 4, on the scored rows; slots that share a table lose the dimension together,
-    since they are cut together.
+    since they are cut together; blocks of rows lose it each for its own ids.
 
     The same numbers as `dimension.oracle.mask_exact` gives, one lookup for all masks.
 
     Cost: tables x D evaluations of the model, one lookup; `prune.rows` bounds the rows. The cost is said first.
     """
     settings = question.run.config.prune
-    positions = question.positions
+    places = question.places
     common = question.problem.common
 
     def work(_: object) -> dict[str, list[float]]:
         masks = 1 - torch.eye(common)  # one dimension gone in each row
         edits: list[Edit] = [{}]
-        edits += [{p: masked(m) for p in positions[t]} for t in positions for m in masks]
+        edits += [{p: masked(m) for p in places[t]} for t in places for m in masks]
         losses = edited_losses(
             question.network,
             question.log.part(settings.on),
@@ -37,7 +37,7 @@ def mask_exact(question: Question) -> dict[str, Floats]:
             settings.rows,
             question.log.tasks,
         ).numpy()
-        rise = (losses[1:] - losses[0]).reshape(len(positions), common)
-        return {t: row.tolist() for t, row in zip(positions, rise, strict=True)}
+        rise = (losses[1:] - losses[0]).reshape(len(places), common)
+        return {t: row.tolist() for t, row in zip(places, rise, strict=True)}
 
     return {t: np.array(v) for t, v in kept(question, "mask_exact", question.rows_key(), work).items()}

@@ -94,4 +94,4 @@ def supernet(question: Question, key: dict[str, object], seed: int) -> PrefixNet
 
 def _edit(question: Question, widths: dict[str, int]) -> Edit:
     masks = prefix_masks(torch.tensor(list(widths.values())), question.problem.common)
-    return {p: masked(m) for t, m in zip(widths, masks, strict=True) for p in question.positions[t]}
+    return {p: masked(m) for t, m in zip(widths, masks, strict=True) for p in question.places[t]}

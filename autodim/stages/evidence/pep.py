@@ -35,16 +35,19 @@ def pep(question: Question) -> dict[str, Floats]:
         train = config.pretrain.model_copy(update={"epochs": settings.epochs})
         question.session.progress.line("pep: one training with learned thresholds")
         trained = train_network(network, question.log, train, seed, _folder(desk), question.session)
-        shares = {t: float((network.margins(t) > 0).double().mean()) for t in question.problem.limits}
+        spans = {t: question.problem.span(t) for t in question.problem.limits}
+        margins = {t: network.margins(table)[start:stop] for t, (table, start, stop) in spans.items()}
+        shares = {t: float((m > 0).double().mean()) for t, m in margins.items()}
         told = ", ".join(f"{t} {share:.0%}" for t, share in shares.items())
         question.session.progress.line(f"pep: valid {best_words(trained.best)}; entries kept: {told}")
-        return {t: quantiles(network.margins(t).cpu().numpy()).tolist() for t in question.problem.limits}
+        return {t: quantiles(m.cpu().numpy()).tolist() for t, m in margins.items()}
 
     key = {
         "model": question.problem.source,
         "train": config.pretrain.model_dump(mode="json"),
         "pep": settings.model_dump(mode="json"),
         "seed": seed,
+        **question.spans_key(),
     }
     return {t: np.array(v) for t, v in kept(question, "pep", key, work).items()}
 

@@ -15,6 +15,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
+from autodim.stages.edits import Place
 from autodim.stages.holdout import inputs_of
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -41,15 +42,26 @@ class Question:
     means: Mapping[str, Tensor]
 
     @property
-    def positions(self) -> dict[str, list[int]]:
-        """Positions of the slots that read each table."""
-        slots = self.network.tables.layout.slots
-        return {t: [i for i, s in enumerate(slots) if s.table == t] for t in self.problem.limits}
+    def places(self) -> dict[str, list[Place]]:
+        """Where each table of the problem is read: its slots' positions, of a block with its rows (`stages.edits`)."""
+        slots, problem = self.network.tables.layout.slots, self.problem
+        found: dict[str, list[Place]] = {}
+        for name in problem.limits:
+            table, start, stop = problem.span(name)
+            own = [i for i, s in enumerate(slots) if s.table == table]
+            found[name] = [(i, start, stop) for i in own] if name in problem.parents else list(own)
+        return found
 
     def rows_key(self) -> dict[str, Any]:
         """What evaluations on the scored rows depend on."""
         settings = self.run.config.prune
-        return {"model": self.problem.source, "on": settings.on, "rows": settings.rows, **inputs_of(self.log)}
+        rows = {"model": self.problem.source, "on": settings.on, "rows": settings.rows, **inputs_of(self.log)}
+        return rows | self.spans_key()
+
+    def spans_key(self) -> dict[str, Any]:
+        """The blocks that are measured apart."""
+        spans = self.problem.spans
+        return {"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}
 
     def budget_key(self) -> dict[str, Any]:
         """What a search at the budget depends on besides."""
