@@ -15,6 +15,7 @@ from autodim.config.reader import load_config
 from autodim.config.schema import Config
 from autodim.data.infer import infer
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import spans_of
 from autodim.dimension.budget import parse_budget
 from autodim.stages.export import read_allocation
 from autodim.stages.predict import open_run as open_folder
@@ -40,13 +41,16 @@ class Result:
 
     @property
     def widths(self) -> pd.DataFrame:
-        """One row per slot: `slot`, `rows`, `width`, `cost`, `score`."""
+        """One row per slot: `slot`, `rows`, `width`, `cost`, `score`; where tables are cut into blocks of rows, one per
+        slot and block, with its `start` and `stop`."""
+        spans = spans_of(self.allocation.entries)
+        columns = ["slot", "rows", "width", "cost", "score", *(("start", "stop") if spans else ())]
         rows = [
-            {"slot": slot, "rows": e.rows, "width": e.width, "cost": e.cost, "score": e.score}
+            {"slot": slot, **{name: getattr(e, name) for name in columns[1:]}}
             for e in self.allocation.entries
             for slot in e.slots
         ]
-        return pd.DataFrame(rows, columns=["slot", "rows", "width", "cost", "score"])
+        return pd.DataFrame(rows, columns=columns)
 
     @property
     def metrics(self) -> pd.DataFrame:

@@ -57,6 +57,11 @@ class Allocation:
         return {slot: max(parts) for slot, parts in self._parts().items()}
 
     @property
+    def block_widths(self) -> dict[str, int | list[int]]:
+        """Width of each slot, in slot order; of a table cut into several blocks, the list of theirs."""
+        return {slot: parts[0] if len(parts) == 1 else parts for slot, parts in self._parts().items()}
+
+    @property
     def served_rounded(self) -> bool:
         """Whether any table is served in fewer bits than it was trained in."""
         return any(e.precision != "fp32" for e in self.entries)
@@ -95,10 +100,7 @@ class Allocation:
             "notes": list(self.notes),
             **({"task_weights": [list(pair) for pair in self.task_weights]} if self.task_weights else {}),
         }
-        widths: dict[str, int | list[int]] = {}
-        for slot, parts in self._parts().items():
-            widths[slot] = parts[0] if len(parts) == 1 else parts
-        return widths_yaml.write(top, widths, [to_mapping(e) for e in self.entries])
+        return widths_yaml.write(top, self.block_widths, [to_mapping(e) for e in self.entries])
 
     @staticmethod
     def from_yaml(text: str, where: str = "widths") -> Allocation:

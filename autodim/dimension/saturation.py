@@ -6,7 +6,7 @@ tell how wide it should be, since nothing beyond D was ever trained. `autodim wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.entry import Entry
@@ -31,13 +31,17 @@ def saturated(allocation: Allocation, last: float = LAST) -> tuple[Entry, ...]:
     return tuple(e for e in allocation.entries if is_saturated(e, allocation.common, last))
 
 
-def saturation_notes(entries: Sequence[Entry]) -> list[str]:
-    """A remark for each saturated entry."""
+def saturation_notes(entries: Sequence[Entry], cut: Collection[str] = ()) -> list[str]:
+    """A remark for each saturated entry.
+
+    Args:
+        cut: tables that are cut into blocks: their rows are named.
+    """
     notes = []
     for e in entries:
         assert e.scores is not None
         part = min(e.scores) * len(e.scores) / sum(e.scores)
-        rows = f" rows {e.start} to {e.stop - 1}" if e.start else ""
+        rows = f" rows {e.start} to {e.stop - 1}" if e.start or e.table in cut else ""
         notes.append(
             f"slot {', '.join(e.slots)}{rows} is saturated: it keeps all {e.width} dimensions and the last is worth "
             f"{part:.0%} of its mean one; autodim widen may help"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autodim.dimension.allocation import Allocation, Entry
+from autodim.dimension.blocks import spans_of
 from autodim.embedding.layout import Slot
 from autodim.errors import ConfigError
 
@@ -34,37 +35,51 @@ def specs(allocation: Allocation, slots: Sequence[Slot] = ()) -> dict[str, Any]:
     Returns:
         `tables`: name, num_embeddings, embedding_dim, feature_names, pooling (SUM or MEAN), row_start, row_stop,
             `accepted` (whether FBGEMM takes the width) and `data_type` (FP32, FP16 or INT8: how it is to be served).
-            A table of several blocks gives one spec a block, named `table__start_stop`; its ids must be shifted by
-            row_start, and ids outside left out.
+            A table of several blocks gives one spec a block, named `table__start_stop`, with features of its own.
+        `features`: of those blocks: `feature` (`slot__start_stop`), the `slot` that it is made from, `row_start`,
+            `row_stop`: its ids are the slot's from row_start on, less row_start; ids outside are left out. `weight`
+            is what each id counts: `1`, or `1 / length of the whole bag` for a mean (a mean over the block's own ids
+            would be another one), which asks for a weighted collection. A slot's vector is the sum over its features.
         `projections`: the linear maps after pooling: table, features, in_features (its width), out_features (D), bias
-            (whether a constant is added per feature). A table without one gives vectors of D numbers already.
-        `constants`: features of width 0: no table; `zero`, or `bias` (their constant vector).
+            (whether a constant is added per feature; that of a block is added once for each of its ids, times the id's
+            weight: `bias_per` is `id`). A table without one gives vectors of D numbers already.
+        `constants`: features of width 0: no table; `zero`, or `bias` (their constant vector, of a block per id too).
         `problems`: sentences, empty when torchrec takes everything as it is.
     """
     pooled = {s.name: s.pooling.upper() if s.multi else "SUM" for s in slots}
+    spans = spans_of(allocation.entries)
     found: dict[str, Any] = {
         "format": FORMAT,
         "common": allocation.common,
         "tables": [],
+        **({"features": []} if spans else {}),
         "projections": [],
         "constants": [],
         "problems": [],
     }
     for entry in allocation.entries:
-        name = spec_name(allocation, entry)
-        if entry.width == 0:
-            found["constants"].append(
-                {"table": name, "features": list(entry.slots), "reads_as": "bias" if entry.bias else "zero"}
-            )
-            continue
+        name, features = spec_name(allocation, entry), list(entry.slots)
         poolings = sorted({pooled.get(s, "SUM") for s in entry.slots})
+        per_id = {"bias_per": "id"} if entry.table in spans and entry.bias else {}
+        if entry.table in spans:
+            features = [f"{s}__{entry.start}_{entry.stop}" for s in entry.slots]
+            for feature, slot in zip(features, entry.slots, strict=True):
+                mean = pooled.get(slot, "SUM") == "MEAN"
+                weight = "1 / length of the whole bag" if mean else "1"
+                rows = {"row_start": entry.start, "row_stop": entry.stop}
+                found["features"].append({"feature": feature, "slot": slot, **rows, "weight": weight})
+            poolings = ["SUM"]
+        if entry.width == 0:
+            reads = "bias" if entry.bias else "zero"
+            found["constants"].append({"table": name, "features": features, "reads_as": reads, **per_id})
+            continue
         accepted = entry.width % MULTIPLE == 0
         found["tables"].append(
             {
                 "name": name,
                 "num_embeddings": entry.rows,
                 "embedding_dim": entry.width,
-                "feature_names": list(entry.slots),
+                "feature_names": features,
                 "pooling": poolings[0],
                 "row_start": entry.start,
                 "row_stop": entry.stop,
@@ -76,10 +91,11 @@ def specs(allocation: Allocation, slots: Sequence[Slot] = ()) -> dict[str, Any]:
             found["projections"].append(
                 {
                     "table": name,
-                    "features": list(entry.slots),
+                    "features": features,
                     "in_features": entry.width,
                     "out_features": allocation.common,
                     "bias": entry.bias,
+                    **per_id,
                 }
             )
         if not accepted:

@@ -58,6 +58,7 @@ class SlotRow:
         scores: one per dimension of the uniform width (length D), not negative; None where the strategy has none.
         kept: which dimensions are kept (indices 0..D-1); None where they are not columns of the uniform table.
         state: how it is stored.
+        table: of a block of rows the table that it is a part of; empty: a whole table.
     """
 
     name: str
@@ -70,6 +71,7 @@ class SlotRow:
     scores: tuple[float, ...] | None = None
     kept: tuple[int, ...] | None = None
     state: State = "projected"
+    table: str = ""
 
     @property
     def before(self) -> float:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from autodim.report import charts, numbers, pictures, spending, svg, task_pictures
 from autodim.report.data import STATE_WORDS, UNIT_WORDS, CurvePoint, ReportData
 from autodim.report.rows import results_rows, tiles
+from autodim.report.slots import block_sentence
 from autodim.report.verdict import stability_words, verdict
 
 _MOST_EVALUATIONS = 200  # rows of a curve's table; more would drown the page
@@ -45,6 +46,7 @@ def render(data: ReportData) -> str:
         parts=_parts(data, drawn, stability is not None),
         pictures=drawn,
         hidden=_hidden(data),
+        blocks=block_sentence(data.slots),
         states=[(s, w) for s, w in STATE_WORDS.items() if s in states],
         unit={"params": "parameters", "bytes": "memory", "serving_bytes": "memory", "dims": "dimensions"}[unit],
         unit_words=UNIT_WORDS[unit],
@@ -101,7 +103,7 @@ def _evaluations(points: tuple[CurvePoint, ...]) -> list[CurvePoint]:
 
 
 def _hidden(data: ReportData) -> dict[str, int | str]:
-    rest = sorted(data.slots, key=lambda s: -s.before)[pictures.LIMIT :]
+    rest = pictures.dearest(data.slots, len(data.slots))[pictures.LIMIT :]
     common = ", ".join(f"{n} of width {w}" for w, n in sorted(Counter(s.width for s in rest).items())[:6])
     return {"slots": len(rest), "summary": common}
 

@@ -19,8 +19,12 @@ _DECADES = 4  # scores below 10^-4 of the largest share the palest step
 
 
 def dearest(slots: tuple[SlotRow, ...], limit: int = LIMIT) -> tuple[SlotRow, ...]:
-    """The `limit` slots that cost most before the cut, dearest first (ties in the given order)."""
-    return tuple(sorted(slots, key=lambda s: -s.before)[:limit])
+    """The `limit` slots that cost most before the cut, dearest first (ties in the given order); blocks of a table stay
+    together, where the whole table stands."""
+    whole: dict[str, float] = {}
+    for s in slots:
+        whole[s.table] = whole.get(s.table, 0.0) + s.before
+    return tuple(sorted(slots, key=lambda s: -(whole[s.table] if s.table else s.before))[:limit])
 
 
 def _label_room(shown: tuple[SlotRow, ...]) -> float:
@@ -71,8 +75,9 @@ def widths(slots: tuple[SlotRow, ...], unit: str) -> str:
         parts.append(svg.text(780, middle, numbers.count(slot.rows), "tick", "end"))
         parts.append(svg.text(870, middle, numbers.amount(slot.cost, unit), "tick", "end"))
         parts.append(svg.text(WIDTH - 4, middle, numbers.share(slot.cost, slot.before), "tick", "end"))
-    kept = sum(1 for s in slots if s.width)
-    about = f"{kept} of {len(slots)} slots keep at least one dimension; the table below the picture lists every slot"
+    every = {s.table or s.name for s in slots}
+    kept = len({s.table or s.name for s in slots if s.width})
+    about = f"{kept} of {len(every)} slots keep at least one dimension; the table below the picture lists every slot"
     return svg.document(WIDTH, head + len(shown) * step + 4, "Width of each slot after the cut", about, parts)
 
 

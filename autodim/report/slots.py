@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autodim.dimension.allocation import Allocation, Entry
+from autodim.dimension.blocks import spans_of
 from autodim.report.data import SlotRow, State
 
 
@@ -20,6 +23,7 @@ def slot_rows(allocation: Allocation, uniform_width: int | None = None) -> tuple
     width = uniform_width if uniform_width is not None else allocation.common
     rows = sum(e.rows for e in allocation.entries) or 1
     total = sum(sum(e.scores or ()) for e in allocation.entries)
+    spans = spans_of(allocation.entries)
     return tuple(
         SlotRow(
             name=block_name(allocation, e),
@@ -32,8 +36,21 @@ def slot_rows(allocation: Allocation, uniform_width: int | None = None) -> tuple
             scores=e.scores,
             kept=e.kept,
             state=_state(e, width),
+            table=e.table if e.table in spans else "",
         )
         for e in allocation.entries
+    )
+
+
+def block_sentence(slots: Sequence[SlotRow]) -> str:
+    """What `[start:stop)` means, where tables are cut into blocks; empty where none is."""
+    cut = len({s.table for s in slots if s.table})
+    if not cut:
+        return ""
+    which = "One table is" if cut == 1 else f"{cut} tables are"
+    return (
+        f"{which} cut into blocks of rows, each with a width of its own: [a:b) are the ids a to b - 1, numbered by "
+        "falling training frequency (0 is the unknown id), so that the first block is that of the most frequent ids."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autodim.report import numbers, svg
 from autodim.report.data import BudgetRow, SlotRow
 from autodim.report.pictures import WIDTH, dearest, unit_words
@@ -11,6 +13,7 @@ _SEGMENTS = 7  # slots with a colour of their own
 
 def budget_parts(slots: tuple[SlotRow, ...]) -> list[tuple[str, float, float, int]]:
     """(name, before, after, colour 1..8) of the dearest slots, the others summed under one name and colour 8."""
+    slots = joined(slots)
     shown = dearest(slots, _SEGMENTS if len(slots) > _SEGMENTS + 1 else _SEGMENTS + 1)
     parts = [(s.name, s.before, s.cost, i + 1) for i, s in enumerate(shown)]
     rest = len(slots) - len(shown)
@@ -19,6 +22,17 @@ def budget_parts(slots: tuple[SlotRow, ...]) -> list[tuple[str, float, float, in
         others = [s for s in slots if id(s) not in named]
         parts.append((f"{rest} other slots", sum(s.before for s in others), sum(s.cost for s in others), 8))
     return parts
+
+
+def joined(slots: tuple[SlotRow, ...]) -> tuple[SlotRow, ...]:
+    """The blocks of a table as one row, which costs what they do."""
+    found: dict[str, SlotRow] = {}
+    for number, s in enumerate(slots):
+        key = f"table {s.table}" if s.table else f"slot {number}"
+        before, cost = (found[key].before, found[key].cost) if key in found else (0.0, 0.0)
+        name = s.name.rsplit(" [", 1)[0] if s.table else s.name
+        found[key] = replace(s, name=name, uniform_cost=before + s.before, cost=cost + s.cost) if s.table else s
+    return tuple(found.values())
 
 
 def budget(slots: tuple[SlotRow, ...], row: BudgetRow) -> str:

@@ -80,7 +80,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         question = Question(run, network, log, session, problem, budget, statistics, means)
         statistics = with_evidence(settings.strategy, question)
         allocation = strategy(problem, budget, statistics)
-        allocation = replace(allocation, notes=(*allocation.notes, *saturation_notes(saturated(allocation))))
+        wide = saturation_notes(saturated(allocation), spans_of(allocation.entries))
+        allocation = replace(allocation, notes=(*allocation.notes, *wide))
         # measurements of a strategy's own are of all rows: their halves would tell nothing
         stable = None if settings.strategy in EVIDENCE else stability(strategy, problem, budget, statistics)
         if stable is not None:

@@ -221,7 +221,7 @@ class Search:
                 {
                     "amount": one.amount,
                     "spent": one.allocation.spent,
-                    "widths": one.allocation.widths,
+                    "widths": one.allocation.block_widths,
                     "watched": [task.to_json() for task in one.watched],
                     "confirmed": None if one.confirmed is None else [task.to_json() for task in one.confirmed],
                     "inside": None if one.confirmed is None else self.allowed.inside(one.confirmed),

@@ -12,6 +12,7 @@ import torch
 
 from autodim.data.tasks import Task
 from autodim.dimension.allocation import Allocation
+from autodim.dimension.blocks import spans_of
 from autodim.embedding.layout import CostModel
 from autodim.embedding.precision import Precision
 from autodim.embedding.quantise import rounded
@@ -36,11 +37,12 @@ def served_bytes(allocation: Allocation) -> int:
 
 
 def precisions(allocation: Allocation) -> str:
-    """For people: `int8`, or `int8 5 tables, fp16 2 tables`."""
+    """For people: `int8`, or `int8 5 tables, fp16 2 tables`; blocks, where a table is cut into several."""
     found = Counter(e.precision for e in allocation.entries if e.width)
     if len(found) == 1:
         return next(iter(found))
-    return ", ".join(f"{name} {count} table{'s' * (count > 1)}" for name, count in found.most_common())
+    what = "block" if spans_of(allocation.entries) else "table"
+    return ", ".join(f"{name} {count} {what}{'s' * (count > 1)}" for name, count in found.most_common())
 
 
 def round_tables(network: Network, allocation: Allocation) -> None:

@@ -191,7 +191,7 @@ class Measure:
             measured=sum(
                 m.loss - b.loss for m, b, task in zip(found, self.base, self.tasks, strict=True) if task.role == "main"
             ),
-            widths=allocation.widths,
+            widths=allocation.block_widths,
             mode=mode,
             loss_half=half_width(sum(one.loss_error for one in against)),
             uniform=allocation.uniform,

@@ -28,7 +28,7 @@ class SweepRow:
         predicted: change of the loss that the statistics predict: summed over tasks, cross-slot terms ignored; of cuts
             without a retrain.
         measured: change of the loss on the measured part, summed over tasks.
-        widths: per slot.
+        widths: per slot; of a table in blocks the list of theirs.
         infeasible: why there are no figures; empty where there are.
         mode: how it was retrained; `none`: not.
         loss_half: half width of the 95 % interval of `measured` (paired; several tasks: their sum, at most).
@@ -45,7 +45,7 @@ class SweepRow:
     auc_half: float | None = None
     predicted: float | None = None
     measured: float | None = None
-    widths: dict[str, int] | None = None
+    widths: dict[str, int | list[int]] | None = None
     infeasible: str = ""
     mode: str = "none"
     loss_half: float | None = None

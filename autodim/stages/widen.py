@@ -112,7 +112,7 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
         measured["model"] = [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
         results = {
-            "widths": allocation.widths,
+            "widths": allocation.block_widths,
             "spent": allocation.spent,
             "asked": allocation.asked,
             "unit": allocation.unit,

@@ -4,7 +4,9 @@ import csv
 import importlib.util
 import io
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -110,8 +112,49 @@ def test_torchrec_reports_widths_that_it_refuses_and_the_way_out(width: int) -> 
 
 
 def test_torchrec_reports_a_table_pooled_two_ways() -> None:
-    slots = (Slot("from", "page", True, "sum"), Slot("to", "page", True, "mean"))
-    assert "pool differently (MEAN, SUM)" in specs(allocation(), slots)["problems"][0]
+    slots = (Slot("from", "genres", True, "sum"), Slot("to", "genres", True, "mean"))
+    two = replace(allocation().entries[1], slots=("from", "to"))
+    assert "pool differently (MEAN, SUM)" in specs(replace(allocation(), entries=(two,)), slots)["problems"][0]
+
+
+def test_torchrec_features_of_blocks_add_up_to_the_slot() -> None:
+    """What a collection of these tables gives, read by the spec's own rules, is the slot's pooled vector."""
+    rng = np.random.default_rng(0)
+    entries = (
+        Entry("tags", ("tags",), 0, 3, 8, None, False, False, 24),
+        Entry("tags", ("tags",), 3, 9, 4, None, True, True, 64),
+        Entry("tags", ("tags",), 9, 12, 0, None, False, True, 8),
+    )
+    made = Allocation("spectral", "params", 200, 96, 96, 8, entries)
+    whole, constant = rng.normal(size=(12, 8)), rng.normal(size=(2, 8))
+    narrow, projection = rng.normal(size=(6, 4)), rng.normal(size=(4, 8))
+    whole[3:9] = narrow @ projection + constant[0]
+    whole[9:] = constant[1]
+    bag = np.array([0, 2, 2, 4, 8, 11])
+    for pooling, wanted in (("mean", whole[bag].mean(0)), ("sum", whole[bag].sum(0))):
+        found = specs(made, (Slot("tags", "tags", True, pooling),))
+        assert found["problems"] == [] and {t["pooling"] for t in found["tables"]} == {"SUM"}
+        tables = {t["feature_names"][0]: t for t in found["tables"]}
+        maps = {p["features"][0]: p for p in found["projections"]}
+        constants = {c["features"][0]: c for c in found["constants"]}
+        vector = np.zeros(8)
+        for f in found["features"]:
+            ids = bag[(bag >= f["row_start"]) & (bag < f["row_stop"])] - f["row_start"]
+            weight = {"1": 1.0, "1 / length of the whole bag": 1 / len(bag)}[f["weight"]]
+            name = f["feature"]
+            if name in constants:
+                assert constants[name]["reads_as"] == "bias" and constants[name]["bias_per"] == "id"
+                vector += weight * len(ids) * constant[1]
+                continue
+            assert max(ids) < tables[name]["num_embeddings"]
+            stored = narrow if name in maps else whole[:3]
+            own = (stored[ids] * weight).sum(0)
+            if name in maps:
+                assert maps[name]["bias"] and maps[name]["bias_per"] == "id"
+                own = own @ projection + weight * len(ids) * constant[0]
+            vector += own
+        np.testing.assert_allclose(vector, wanted)
+        assert f["slot"] == "tags"
 
 
 def test_torchrec_objects_or_how_to_get_them() -> None:

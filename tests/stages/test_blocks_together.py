@@ -10,6 +10,7 @@ from conftest import tiny_config, tiny_frame
 from safetensors.torch import load_file
 
 from autodim import artifact
+from autodim.api import open_run as open_result
 from autodim.config.schema import BudgetConfig
 from autodim.config.sections.searches import OptEmbedConfig, PepConfig, SearchConfig
 from autodim.data.frame import encode_rows
@@ -89,6 +90,16 @@ def test_the_served_file_of_blocks_costs_what_was_paid_and_is_the_served_model(r
     assert models[-1]["name"] == "served" and models[-1]["serve_bytes"] == found.spent
 
 
+def test_the_report_and_the_table_of_widths_say_the_blocks(run):
+    found, result = allocation_of(run), open_result(run.folder)
+    assert list(result.widths.columns)[-2:] == ["start", "stop"] and len(result.widths) == len(found.entries)
+    assert result.widths.cost.sum() == found.spent
+    page = (run.folder / "report.html").read_text()
+    assert "cut into blocks of rows" in page and "slots and blocks as a table" in page
+    for e in (e for e in found.entries if e.table in spans_of(found.entries)):
+        assert f"{e.table} [{e.start}:{e.stop})" in page
+
+
 def test_a_sweep_cuts_the_blocks_that_a_prune_cuts(run):
     log = open_log(run)
     made = Cutter(run, log, SESSION).cut("spectral", run.config.prune.budget)
@@ -99,6 +110,7 @@ def test_a_sweep_cuts_the_blocks_that_a_prune_cuts(run):
     uncut, blocks, even = sweep(config, ["spectral", "spectral_uniform"], [0.3], QUIET)
     assert blocks.spent <= 0.3 * uncut.spent and even.spent <= 0.3 * uncut.spent
     assert blocks.predicted is not None and blocks.predicted > 0 and blocks.auc < uncut.auc
+    assert any(isinstance(w, list) and len(w) > 1 for w in blocks.widths.values())
 
 
 def test_a_budget_by_quality_finds_blocks(tiny_log, tmp_path):
