@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,32 +19,29 @@ from autodim.config.schema import Config
 from autodim.data.columns import EncodedLog
 from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
-from autodim.dimension.blocks import Spans, spans_of
+from autodim.dimension.blocks import Spans
 from autodim.dimension.budget import resolve
-from autodim.dimension.entry import Entry
 from autodim.dimension.moments import Moments
-from autodim.dimension.problem import Problem
 from autodim.dimension.refresh import Change, change_rows, decide, losses
 from autodim.dimension.statistics import item_widths
 from autodim.dimension.strategies import STRATEGIES
 from autodim.dimension.strategies.assemble import allocation as assembled
-from autodim.dimension.strategies.assemble import entry as entry_of
 from autodim.dimension.strategies.spectral import factors_of, with_bias
 from autodim.embedding.layout import Layout, uniform_layout
-from autodim.embedding.migrate import NEW, carry_tables, row_map, uniform_tables
+from autodim.embedding.migrate import carry_tables, row_map, uniform_tables
 from autodim.embedding.tables import Tables
 from autodim.errors import ConfigError
 from autodim.stages.evidence import with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.export import read_allocation
 from autodim.stages.live_state import migrated_state, rules_of
-from autodim.stages.migrate_blocks import main_block
 from autodim.stages.migrate_live import migrated
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
 from autodim.stages.pretrain import run_result
 from autodim.stages.pretrain_inputs import pretrain_inputs
 from autodim.stages.prune import cached_score, problem_of, prune_inputs, weighed_statistics
+from autodim.stages.refresh_entries import cut_tables, known_share, new_entries, old_entries
 from autodim.stages.run import Run
 from autodim.stages.score import score
 from autodim.stages.search import write_config
@@ -218,50 +214,3 @@ def live_moments(full: Network, config: Config, log: EncodedLog, session: Sessio
     settings = config.prune
     tensors = score(full, log.part(settings.on), session, settings.rows, settings.curvature, spans, log.tasks)
     return weighed_statistics(tensors, 0, log, settings)[0].extra["spectral"]
-
-
-def cut_tables(problem: Problem, before: Allocation) -> Spans:
-    """Tables that are cut into blocks, before or now, with their blocks now.
-
-    Raises:
-        ConfigError: one that several slots read.
-    """
-    found = {**spans_of(before.entries), **problem.spans}
-    found = {t: problem.spans.get(t, ()) for t in found}
-    for entry in before.entries:
-        if entry.table in found and len(entry.slots) > 1:
-            raise ConfigError(
-                f"refresh: table {entry.table} is cut into blocks of rows and read by {', '.join(entry.slots)}, whose "
-                "constants in a block differ, so that ids cannot move between blocks; search the new log anew"
-            )
-    return found
-
-
-def old_entries(problem: Problem, before: Allocation, maps: dict[str, Tensor]) -> dict[str, Entry]:
-    """What each table of the problem was: its old entry; of a block the one that most of its occurrences were in."""
-    found = {}
-    for table, c in problem.limits.items():
-        name, start, stop = problem.span(table)
-        old = [e for e in before.entries if e.table == name]
-        counts = torch.from_numpy(np.asarray((problem.counts or {})[table]))
-        main = main_block(old, maps[name][start:stop], counts)
-        found[table] = replace(main, table=table, slots=c.slots, start=0, stop=c.rows)
-    return found
-
-
-def known_share(problem: Problem, table: str, maps: dict[str, Tensor]) -> float:
-    """The share of a table's (or a block's) ids that the old log had; row 0 is no id."""
-    name, start, stop = problem.span(table)
-    ids = maps[name][max(start, 1) : stop]
-    return float((ids != NEW).double().mean()) if len(ids) else 1.0
-
-
-def new_entries(problem: Problem, before: dict[str, Entry], chosen: list[int]) -> list[Entry]:
-    """The chosen widths; a table that keeps its width keeps how it is stored."""
-    entries = []
-    for (table, c), position in zip(problem.limits.items(), chosen, strict=True):
-        found, old = entry_of(problem, c, position), before[table]
-        if found.width == old.width:
-            found = replace(old, cost=problem.cost.of(old.block, len(c.slots)), precision=found.precision)
-        entries.append(found)
-    return entries

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from autodim import artifact
@@ -20,7 +19,6 @@ from autodim.dimension.saturation import saturated
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies.assemble import by_rank
 from autodim.dimension.strategies.spectral import assembled, factors_of, with_bias
-from autodim.embedding.tables import Tables
 from autodim.errors import ConfigError, did_you_mean
 from autodim.models import build_model
 from autodim.stages.cut import cut_network
@@ -30,9 +28,10 @@ from autodim.stages.pretrain import finish, run_result, summary, train_network
 from autodim.stages.prune import cached_score, cost_model, problem_of, row_counts, table_factors
 from autodim.stages.run import Run
 from autodim.stages.session import Session
+from autodim.stages.widen_fill import anchor
 from autodim.training.loop import evaluate
 from autodim.training.network import Network
-from autodim.training.seeds import derive, generator
+from autodim.training.seeds import derive
 from autodim.training.widen import widened_state
 
 Fill = Literal["zero", "linear"]
@@ -104,7 +103,7 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
         model = config.model.model_copy(update={"width": wish.width})
         start = widened_network(run, network, allocation, log, statistics, means, seed)
         spans = [items.span(t) for t in sorted(tables)]
-        anchor(start, spans, config.model.init_std, wish, log, config.model.width, seed)
+        anchor(start, spans, config.model.init_std, wish.fill, log, config.model.width, seed)
         measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]}
         teacher = (network, config.retrain.distill) if config.retrain.distill else None
         trained = train_network(start, log, config.retrain, seed, folder, session, teacher)
@@ -212,59 +211,3 @@ def widened_network(
     device = next(iter(network.buffers())).device
     small = allocation.layout(log.slots, log.tables)
     return cut_network(network, allocation, small, means, counts, factors, dense.to(device))
-
-
-def anchor(
-    network: Network,
-    spans: Sequence[tuple[str, int, int]],
-    std: float,
-    wish: Wish,
-    log: EncodedLog,
-    before: int,
-    seed: int,
-) -> None:
-    """Fill the new columns of the widened rows, where they are not to be zero.
-
-    A model that only multiplies slots with each other (FM) has no gradient at all where every slot is zero: there, one
-    slot's new columns are drawn at random. All products of pairs remain zero, and so the loss is the same.
-
-    Args:
-        spans: table, first row and one past the last of what was widened.
-    """
-    layout = network.tables.layout
-    first = next((t for t, _, _ in spans if len(layout.slots_of(t)) == 1), None)
-    for table, start, stop in spans:
-        rows = _rows(network.tables, table, start, stop)
-        source = generator(seed, "widen", table, *([str(start)] if start else []))
-        if wish.fill == "linear":
-            counts = log.counts(table)[start:stop]
-            rows[:, before:] = linear_columns(rows[:, :before], rows.shape[1] - before, counts, source)
-        elif not list(network.model.first_layers()) and table == first:  # type: ignore[operator]
-            fresh = torch.randn(rows[:, before:].shape, generator=source) * std
-            if not start:
-                fresh[:1] = 0
-            rows[:, before:] = fresh.to(rows.device)
-
-
-def linear_columns(weight: Tensor, columns: int, counts: Tensor, source: torch.Generator) -> Tensor:
-    """A random linear map of the rows, each column with mean 0 and the old columns' usual deviation.
-
-    Args:
-        weight: n x D. columns: how many to make. counts: n, the weight of each row in mean and deviation.
-    """
-    share = counts.to(weight.device, torch.float64)
-    share = share / share.sum().clamp(min=1)
-    old = weight.double()
-    old = old - share @ old
-    usual = (share @ old.square()).mean().sqrt()
-    mapped = old @ torch.randn(weight.shape[1], columns, generator=source).to(old)
-    spread = (share @ mapped.square()).sqrt()
-    return (mapped * (usual / spread.clamp(min=1e-12))).to(weight.dtype)
-
-
-def _rows(tables: Tables, table: str, start: int, stop: int) -> Tensor:
-    """Rows of a table that lie in one block, to write into."""
-    block = next(b for b in tables.layout.blocks_of(table) if b.start <= start and stop <= b.stop)
-    group = tables.group_of(block)
-    assert group is not None and group.weight is not None
-    return group.weight.data[group.rows_of(block)][start - block.start : stop - block.start]

@@ -23,7 +23,8 @@ from autodim.stages.prune import cached_score, cut_for, problem_of
 from autodim.stages.prune import prune as stages_prune
 from autodim.stages.search import search
 from autodim.stages.session import Session
-from autodim.stages.widen import Wish, items_to_widen, linear_columns, widen, widened_network, wider_allocation
+from autodim.stages.widen import Wish, items_to_widen, widen, widened_network, wider_allocation
+from autodim.stages.widen_fill import linear_columns
 from autodim.training.losses import task_losses
 from autodim.training.network import Network
 from autodim.training.progress import Progress
