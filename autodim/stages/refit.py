@@ -22,7 +22,9 @@ from autodim.data.columns import Columns
 from autodim.data.tasks import Task
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.vectors import Stacked
+from autodim.errors import ConfigError
 from autodim.stages.edits import CHUNK, main_tasks, spread_rows
+from autodim.stages.memory import available
 from autodim.stages.score import task_terms
 from autodim.stages.session import Session
 from autodim.training.distill import mixed_labels
@@ -55,7 +57,7 @@ def refit(
         The damping of the step; None where no step was taken.
 
     Raises:
-        Interrupted: a signal came.
+        Interrupted: a signal came. ConfigError: the equations would not fit the memory.
 
     Cost: a forward of both networks and T backwards a row, U^2 products a row in float64, and for each damping one
     solution of U equations and a forward over a fifth of the rows.
@@ -65,6 +67,7 @@ def refit(
     judges = torch.arange(len(index)) % 5 == 0
     if not numbers or len(index) < 10:
         return None
+    check_room(sum(p.numel() for p in numbers), session.device)
     network.eval()
     teacher.eval()
     count = _Count(tasks, columns, importance or {})
@@ -80,6 +83,17 @@ def refit(
         best = min(best, (_loss(network, columns, session, index[judges], count), damping), key=lambda pair: pair[0])
     _move(numbers, before, steps[best[1]])
     return best[1]
+
+
+def check_room(size: int, device: torch.device) -> None:
+    """Raises ConfigError where the equations of U numbers, in four copies of float64, need more memory than is free."""
+    need, free = 4 * 8 * size**2, available(device)
+    if free is not None and need > free:
+        raise ConfigError(
+            f"prune.strategy: spectral_refit solves for the {size:,} numbers of all projections and biases at once: "
+            f"{need / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free; take spectral, a smaller budget, fewer "
+            "blocks (prune.blocks), or a machine with more memory"
+        )
 
 
 def _move(numbers: Sequence[Tensor], before: Sequence[Tensor], step: Tensor) -> None:

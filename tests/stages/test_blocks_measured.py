@@ -17,6 +17,7 @@ from autodim.dimension.rounding import spectral_losses
 from autodim.dimension.strategies.spectral import factors_of, with_bias
 from autodim.embedding.layout import uniform_layout
 from autodim.embedding.vectors import Stacked
+from autodim.errors import ConfigError
 from autodim.stages import refit as refitting
 from autodim.stages.cut import cut_network
 from autodim.stages.cutter import Cutter
@@ -76,6 +77,13 @@ def test_blocks_are_refitted(run):
     changed = {k for k, v in fitted.network.state().items() if not torch.equal(v, before[k])}
     assert any(k.endswith("offset") for k in changed)
     assert all(k.endswith(("projection", "offset", "bias")) and not k.startswith("model") for k in changed)
+
+
+def test_a_refit_that_cannot_fit_the_memory_is_refused_with_the_numbers(monkeypatch):
+    monkeypatch.setattr(refitting, "available", lambda device: 4 * 8 * 1000**2)
+    refitting.check_room(1000, CPU)
+    with pytest.raises(ConfigError, match="1,001 numbers of all projections"):
+        refitting.check_room(1001, CPU)
 
 
 def with_spending(config, precision, unit, share):
