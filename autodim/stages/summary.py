@@ -123,7 +123,7 @@ def _budget(folder: Path, done: dict[str, Any]) -> dict[str, Any] | None:
         if stage in done and path.is_file():
             found = Allocation.from_yaml(path.read_text(encoding="utf-8"))
             figures = {"unit": found.unit, "asked": found.asked, "spent": found.spent, "uniform": found.uniform}
-            return {**figures, "widths": found.widths}
+            return {**figures, "widths": found.block_widths}
     return None
 
 
