@@ -96,9 +96,11 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         spent, uniform, asked = (numbers.amount(budget[key], unit) for key in ("spent", "uniform", "asked"))
         share = numbers.share(budget["spent"], budget["uniform"])
         lines.append(("budget", f"{spent} of {uniform} {unit} ({share}), asked at most {asked}"))
-        wide = sorted(budget["widths"].items(), key=lambda item: -item[1])
+        blocks = {slot: w if isinstance(w, list) else [w] for slot, w in budget["widths"].items()}
+        wide = sorted(blocks.items(), key=lambda item: -max(item[1]))
         more = f", and {len(wide) - SLOTS} more slots" if len(wide) > SLOTS else ""
-        lines.append(("widths", ", ".join(f"{slot} {width}" for slot, width in wide[:SLOTS]) + more))
+        told = ", ".join(f"{slot} {'/'.join(map(str, own))}" for slot, own in wide[:SLOTS])
+        lines.append(("widths", told + more))
     lines += [("", line) for line in _table(found["results"])]
     if found["confirmed"]:
         lines.append(("quality", found["confirmed"]))

@@ -7,9 +7,11 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_frame
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from autodim import artifact
 from autodim.api import open_run as open_result
+from autodim.cli import app
 from autodim.config.schema import BudgetConfig
 from autodim.data.frame import encode_rows
 from autodim.dimension.allocation import Allocation
@@ -79,6 +81,9 @@ def test_the_report_and_the_table_of_widths_say_the_blocks(run):
     found, result = allocation_of(run), open_result(run.folder)
     assert list(result.widths.columns)[-2:] == ["start", "stop"] and len(result.widths) == len(found.entries)
     assert result.widths.cost.sum() == found.spent
+    told = CliRunner().invoke(app, ["show", str(run.folder)])
+    user = found.block_widths["user"]
+    assert told.exit_code == 0 and f"user {'/'.join(map(str, user))}" in " ".join(told.output.split())
     page = (run.folder / "report.html").read_text()
     assert "cut into blocks of rows" in page and "slots and blocks as a table" in page
     for e in (e for e in found.entries if e.table in spans_of(found.entries)):
