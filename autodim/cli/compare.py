@@ -19,8 +19,8 @@ def compare(
     config: ConfigArgument,
     overrides: Overrides = None,
     strategies: Annotated[
-        str, typer.Option("--strategies", help="comma-separated; default: sseds and every baseline")
-    ] = "sseds,uniform,random,magnitude,frequency_tiers,power_rule,fourth_root",
+        str, typer.Option("--strategies", help="comma-separated; default: spectral, sseds and every baseline")
+    ] = "spectral,sseds,uniform,random,magnitude,frequency_tiers,power_rule,fourth_root",
     shares: Annotated[
         str, typer.Option("--shares", help="budgets as shares of the uniform model; default: the config's budget")
     ] = "",

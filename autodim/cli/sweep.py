@@ -17,7 +17,7 @@ def sweep(
     overrides: Overrides = None,
     strategies: Annotated[
         str, typer.Option("--strategies", help="comma-separated")
-    ] = "sseds,spectral,spectral_uniform",
+    ] = "spectral,spectral_uniform,sseds",
     shares: Annotated[
         str, typer.Option("--shares", help="budgets as shares of the uniform model, in the config's unit")
     ] = "0.5,0.25,0.125,0.0625,0.03",

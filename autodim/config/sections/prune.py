@@ -115,7 +115,7 @@ class PruneConfig(Section):
         "pep",
         "optembed",
         "manual",
-    ] = "sseds"
+    ] = "spectral"
     preset: Literal["paper"] | None = Field(
         None, description="paper: every choice that SSEDS leaves open as the paper reads (dims, raw global ranking)"
     )

@@ -65,7 +65,7 @@ def training(sample: Sample, tasks: int = 1) -> list[str]:
         *train,
         "",
         "prune:",
-        "  strategy: sseds",
+        "  strategy: spectral",
         reason("  budget: {unit: params, share: 0.25}", "of what the uniform model spends on embeddings"),
         "",
         "retrain:",
