@@ -83,8 +83,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "paperec": "weights by example or group of examples, approximate (Xie et al. 2021)",
     },
     "strategies": {
-        "sseds": "one pass of gradients scores every dimension of every slot, the best are kept; the published method, exactly with `prune.preset: paper`",
-        "spectral": "one pass finds each table's best basis for the loss and keeps its best dimensions",
+        "sseds": "one pass of gradients scores every dimension, the best are kept; as printed with `preset: paper`",
+        "spectral": "one pass finds each table's best basis for the loss and keeps its best dimensions; the default",
         "spectral_uniform": "the basis of `spectral`, one width for all slots",
         "spectral_refit": "`spectral`, its projections then solved together in closed form; best without a retrain",
         "spectral_tempered": "the basis of `spectral`, an allocation between that of its spectrum and an even one",
