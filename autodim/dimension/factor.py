@@ -89,6 +89,8 @@ def factorise(moments: Mapping[str, Moments], ridge: float = 1e-6) -> Factors:
     # The deviation of column k of `v A` is the root of lambda_k; below rounding a column carries nothing and stays.
     usual = np.sqrt(max(float(np.trace(covariance)), 0.0) / common)
     tiny = 1e-12 * max(float(lambdas[0]), np.finfo(np.float64).tiny)
+    if usual == 0:  # every example has one vector, but for rounding
+        lambdas = np.zeros(common)
     scale = np.where(lambdas > tiny, usual / np.sqrt(np.maximum(lambdas, tiny)), 1.0)
     scale *= _signs(encoders)
     if level <= 0:

@@ -202,7 +202,7 @@ def test_configs_built_in_python_can_be_checked_too() -> None:
 def test_what_one_strategy_is_told_is_refused_by_the_others(setting, strategy):
     text = "data: {path: a.csv, labels: [click], slots: [user]}\n"
     load_config(text, [f"prune.strategy={strategy}", setting], "here")
-    with pytest.raises(ConfigError, match=f"no effect with prune.strategy: sseds, only with .*{strategy}"):
+    with pytest.raises(ConfigError, match=f"no effect with prune.strategy: spectral, only with .*{strategy}"):
         load_config(text, [setting], "here")
 
 

@@ -274,6 +274,13 @@ def test_a_constant_slot_is_kept_by_its_bias():
     np.testing.assert_allclose(m.mean @ f.encoder(1) @ f.decoder(1) + f.bias("a", 1), m.mean, atol=1e-9)
 
 
+def test_a_slot_that_is_constant_but_for_rounding_has_finite_factors():
+    m = random_moments()
+    noise = 1e-18 * np.diag([1.0, -1.0, *[0.0] * (D - 2)])  # a trace of 0 or less, and a direction above it
+    f = factorise({"a": Moments(m.count, m.mean, m.gradient, noise, m.cross * 0, m.curvature)})
+    assert (f.lambdas == 0).all() and np.isfinite(f.encoders).all() and np.isfinite(f.decoders).all()
+
+
 def test_one_module_for_all_slots_and_frozen_weights_give_the_same():
     class Stacked(Small):
         def __init__(self):

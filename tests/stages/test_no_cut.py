@@ -31,7 +31,7 @@ def test_the_folder_says_which_search_it_serves(tiny_log, tmp_path):
     search(by_size, QUIET)
     asking = (["predict", folder, tiny_log], ["export", folder], ["verify", folder])
     assert not any("no safe cut" in said(*words) for words in asking)
-    with pytest.raises(NoSafeCut, match=r"no cut is safe(.|\n)*earlier search's: sseds, [\d,]+ of"):
+    with pytest.raises(NoSafeCut, match=r"no cut is safe(.|\n)*earlier search's: spectral, [\d,]+ of"):
         search(tiny_config(tiny_log, folder, *SHORT, *IN_VAIN), QUIET)
     wanted = "asked log loss at most 1e-09 above the uncut model's) found no safe cut"
     for words in asking:

@@ -66,8 +66,11 @@ def test_work_that_is_done_is_skipped_and_another_budget_keeps_the_pretraining(r
     search(run.config, QUIET)
 
 
-def test_cut_equals_the_masked_uniform_model(run):
+def test_cut_equals_the_masked_uniform_model(run, tmp_path):
     """The masked model: columns that were not kept set to zero in the uniform model's tables."""
+    shutil.copytree(run.folder, tmp_path / "run")
+    config = changed(run.config, "prune", strategy="sseds").model_copy(update={"run": str(tmp_path / "run")})
+    run = search(config, QUIET, ("prepare", "pretrain", "prune"))
     uniform, _ = load_network(run.stage("pretrain") / "model")
     cut, _ = load_network(run.stage("prune") / "model")
     allocation = Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
@@ -272,9 +275,12 @@ def test_a_damaged_or_missing_model_is_made_again(tiny_log, tmp_path, capsys):
         assert artifact.fingerprint(finished.folder / "retrain" / "model") == before
 
 
-def test_a_budget_that_affords_nothing_is_refused_before_training(tiny_log, tmp_path):
-    config = tiny_config(tiny_log, tmp_path / "run", "prune={budget: {amount: 3}}")
-    with pytest.raises(BudgetError, match="affords no dimension"):
+@pytest.mark.parametrize(
+    ("strategy", "told"), [("sseds", "affords no dimension"), ("spectral", "at least 32 params(.|\n)*strategy=sseds")]
+)
+def test_a_budget_that_affords_nothing_is_refused_before_training(tiny_log, tmp_path, strategy, told):
+    config = tiny_config(tiny_log, tmp_path / "run", f"prune={{strategy: {strategy}, budget: {{amount: 3}}}}")
+    with pytest.raises(BudgetError, match=told):
         search(config, QUIET)
     assert not (tmp_path / "run" / "pretrain").exists()
 

@@ -75,7 +75,7 @@ def test_no_safe_cut_is_told_in_the_summary(tiny_log, tmp_path):
     with pytest.raises(NoSafeCut):
         search(tiny_config(tiny_log, folder, *SHORT, *wish), QUIET)
     text = " ".join(shown(folder).split())
-    assert "found no safe cut; the small model here is the earlier search's: sseds" in text
+    assert "found no safe cut; the small model here is the earlier search's: spectral" in text
 
 
 def test_many_slots_and_labels_stay_within_a_screen(run):
