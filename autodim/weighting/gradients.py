@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["exact", "trunk", "representation"]
 
+_DIVIDES = 1e-3  # weights above it are divided out of a gradient without a loss of digits that matters
+
 
 class GradientWeighting:
     """A weighting whose weights depend on the tasks' gradients.
@@ -167,11 +169,20 @@ class GradientWeighting:
         return gramian(found)
 
     def _weighted(self, losses: Tensor, targets: Sequence[Tensor]) -> Gradients:
-        """The gradient of the weighted loss with the weights as they are; own parameters plain."""
+        """The gradient of the weighted loss with the weights as they are; own parameters plain.
+
+        A task's own parameters are reached by its loss alone, so one backward serves both, and its weight is divided
+        out again; a second one is made where a weight is too small for that.
+        """
         weighted = (losses * self.weights.to(losses)).sum()
         common, mine = self._split(targets)
-        if self.scale_own or not mine:
-            return list(torch.autograd.grad(weighted, list(targets), allow_unused=True))
+        weights = self.weights.tolist()
+        if self.scale_own or all(weights[owner] > _DIVIDES for owner in mine.values()):
+            both: Gradients = list(torch.autograd.grad(weighted, list(targets), allow_unused=True))
+            for i, owner in () if self.scale_own else mine.items():
+                one = both[i]
+                both[i] = None if one is None else one / weights[owner]
+            return both
         out: Gradients = [None] * len(targets)
         places = list(mine)
         own = torch.autograd.grad(
