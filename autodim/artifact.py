@@ -46,6 +46,7 @@ __all__ = [
     "refuse_special",
     "remove",
     "seal_files",
+    "set_aside",
     "sha256",
     "sync_directory",
     "verify",
@@ -111,6 +112,29 @@ def remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, folder: Path) -> Path:
+    """Move a file or directory into a folder of earlier ones, durably, as NAME-1, NAME-2, ...; nothing is replaced.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        RunError: the disk refused.
+    """
+    number = 1
+    while (folder / f"{path.name}-{number}").exists():
+        number += 1
+    target = folder / f"{path.name}-{number}"
+    try:
+        make_directory(folder)
+        os.rename(path, target)
+        sync_directory(folder)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise disk_error(folder, 0, error) from error
+    return target
 
 
 def verify(folder: Path, contents: bool = True, only: Callable[[str], bool] = lambda name: True) -> None:

@@ -39,6 +39,7 @@ from autodim.stages.records import (
 )
 
 STAGES = ("prepare", "pretrain", "prune", "retrain", "evaluate")
+PREVIOUS = "previous"  # the folder of stages of earlier settings
 FOLDERS = {"prepare": "data", **{name: name for name in (*STAGES[1:], "widen")}}
 
 VIEWS = ("config.yaml", "environment.json", "widths.yaml", "metrics.jsonl", "report.html", "baselines.json")
@@ -117,7 +118,7 @@ class Run:
         """Move a stage of other inputs aside; True where an earlier one of these inputs could be taken back."""
         folder, kept = self.stage(name), None
         if name not in self.shared:
-            found = sorted((self.folder / "previous").glob(f"{folder.name}-*"))
+            found = sorted((self.folder / PREVIOUS).glob(f"{folder.name}-*"))
             kept = next((path for path in found if self._whole(path, inputs)), None)
         if folder.exists():
             self._move_aside(name)
@@ -228,18 +229,7 @@ class Run:
         source = self.stage(name)
         if name in self.shared:
             raise RunError(f"{source}: made with other settings; a comparison never replaces it; choose another folder")
-        target = self.folder / "previous"
-        number = 1
-        while (target / f"{source.name}-{number}").exists():
-            number += 1
-        try:
-            artifact.make_directory(target)
-            os.rename(source, target / f"{source.name}-{number}")
-            artifact.sync_directory(target)
-            artifact.sync_directory(source.parent)
-        except OSError as error:
-            raise artifact.disk_error(target, 0, error) from error
-        self.say(f"{name}: what was there is kept in {target / f'{source.name}-{number}'}")
+        self.say(f"{name}: what was there is kept in {artifact.set_aside(source, self.folder / PREVIOUS)}")
 
 
 def result_of(folder: Path) -> str:

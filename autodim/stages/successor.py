@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autodim import artifact
-from autodim.stages.run import FOLDERS, Run
+from autodim.stages.run import FOLDERS, PREVIOUS, Run
 
 NEXT, GOAL, READY = "next", "goal.json", "ready.json"
 
@@ -35,7 +35,7 @@ def place(run: Run, stage: str, data: str, inputs: str) -> Run:
     folder = run.folder / NEXT
     path = folder / GOAL
     if folder.is_dir() and (not path.is_file() or artifact.read_json(path) != goal):
-        _aside(run.folder, folder)
+        artifact.set_aside(folder, run.folder / PREVIOUS)
     artifact.make_directory(folder)
     artifact.write_json(path, goal)
     run.say(f"{run.folder}: the earlier continuation stays in service until this one is complete")
@@ -56,19 +56,19 @@ def finish(run: Run) -> None:
     if not (folder / READY).is_file():
         return
     for path in _replaced(run.folder, folder):
-        _aside(run.folder, path)
+        artifact.set_aside(path, run.folder / PREVIOUS)
     parts = sorted(folder.iterdir(), key=lambda path: (path.is_dir() and path.name != FOLDERS["prepare"], path.name))
     for path in parts:
-        if path.name in ("previous", READY, GOAL):
+        if path.name in (PREVIOUS, READY, GOAL):
             continue
         os.replace(path, run.folder / path.name)
     artifact.sync_directory(run.folder)
-    if (folder / "previous").is_dir():
-        for path in sorted((folder / "previous").iterdir()):
-            _aside(run.folder, path)
+    if (folder / PREVIOUS).is_dir():
+        for path in sorted((folder / PREVIOUS).iterdir()):
+            artifact.set_aside(path, run.folder / PREVIOUS)
     (folder / READY).unlink()
     artifact.remove(folder)
-    run.say(f"{run.folder}: the new continuation is in service; the earlier one is kept in {run.folder / 'previous'}")
+    run.say(f"{run.folder}: the new continuation is in service; the earlier one is kept in {run.folder / PREVIOUS}")
 
 
 def _replaced(out: Path, folder: Path) -> Iterator[Path]:
@@ -80,16 +80,3 @@ def _replaced(out: Path, folder: Path) -> Iterator[Path]:
     for name in reversed(FOLDERS.values()):
         if (out / name).is_dir() and (name in parts or (own_log and not moved)):
             yield out / name
-
-
-def _aside(out: Path, path: Path) -> None:
-    target, number = out / "previous", 1
-    while (target / f"{path.name}-{number}").exists():
-        number += 1
-    try:
-        artifact.make_directory(target)
-        os.rename(path, target / f"{path.name}-{number}")
-        artifact.sync_directory(target)
-        artifact.sync_directory(path.parent)
-    except OSError as error:
-        raise artifact.disk_error(target, 0, error) from error
