@@ -204,14 +204,16 @@ class EncodedLog:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What each label asks of a model; regressions with the mean and the spread of the training rows."""
+        """What each label asks of a model; regressions with the mean and the spread of the training rows, others with
+        their rate."""
         train = self.manifest.parts["train"]
         found = []
         for t, label in enumerate(self.manifest.data.labels):
-            mean, std = 0.0, 1.0
+            mean = train.positive_rate[t]
             if label.kind == "regression":
-                mean, std = train.positive_rate[t] or 0.0, train.spread[t] or 1.0
-            found.append(Task(label.name, label.kind, label.role, mean, std))
+                found.append(Task(label.name, label.kind, label.role, mean or 0.0, train.spread[t] or 1.0))
+            else:
+                found.append(Task(label.name, label.kind, label.role, rate=mean))
         return tuple(found)
 
     def logs(self, part: str) -> tuple[LogRows, ...]:

@@ -16,6 +16,7 @@ class Task:
             training rows' standard deviation, from their mean.
         role: auxiliary tasks are trained, but neither predicted nor counted in the scoring of dimensions.
         mean, std: of the training rows, std above 0; 0 and 1 where the task is binary.
+        rate: the share of ones among the training rows; None for a regression, and where no row has the label.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Task:
     role: Literal["main", "auxiliary"] = "main"
     mean: float = 0.0
     std: float = 1.0
+    rate: float | None = None

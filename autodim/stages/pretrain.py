@@ -68,21 +68,16 @@ def pretrain(run: Run, log: EncodedLog, session: Session) -> None:
 
 def build_log_network(model: ModelConfig, layout: Layout, log: EncodedLog, seed: int) -> Network:
     """A fresh network that fits a log's slots, numeric columns and labels; towers begin at the labels' rates."""
-    train = log.part("train")
-    network = build_network(model, layout, train.numeric.shape[1], len(log.labels), seed)
-    if isinstance(network.model, Sharing) and len(train):
-        network.model.start(base_logits(train.labels, log.tasks))
+    network = build_network(model, layout, log.part("train").numeric.shape[1], len(log.labels), seed)
+    if isinstance(network.model, Sharing):
+        network.model.start(base_logits(log.tasks))
     return network
 
 
-def base_logits(labels: torch.Tensor, tasks: Sequence[Task]) -> torch.Tensor:
-    """T logits of the labels' mean rates; 0 for a regression, whose numbers are standardised, and without any label.
-
-    Args:
-        labels: N x T of 0, 1 and NaN (no label).
-    """
-    rates = labels.nanmean(0, dtype=torch.float64).nan_to_num(0.5).clamp(1e-6, 1 - 1e-6)
-    return torch.stack([rate.logit() if t.kind == "binary" else rate * 0 for rate, t in zip(rates, tasks, strict=True)])
+def base_logits(tasks: Sequence[Task]) -> torch.Tensor:
+    """T logits of the labels' rates; 0 for a regression, whose numbers are standardised, and without any label."""
+    rates = torch.tensor([0.5 if task.rate is None else task.rate for task in tasks], dtype=torch.float64)
+    return rates.logit(eps=1e-6)
 
 
 def train_network(
@@ -154,8 +149,11 @@ def log_course(config: TrainConfig, log: EncodedLog, seed: int) -> Course | None
     Raises:
         ConfigError, RunError: as `log_windows`.
     """
-    if config.windows is not None:
-        return log_windows(config, log, seed)
+    return log_turns(config, log, seed) if config.windows is None else log_windows(config, log, seed)
+
+
+def log_turns(config: TrainConfig, log: EncodedLog, seed: int) -> Alternate | None:
+    """Several logs in turns; None: there is one, or all rows are mixed."""
     logs = log.logs("train")
     if not logs or config.alternate == "never":
         return None
@@ -188,8 +186,8 @@ def log_weighting(network: Network, config: TrainConfig, log: EncodedLog) -> Wei
     """The weighting that a config names, for a network on its device and the tasks of a log; None: the plain sum."""
     if config.accumulate > 1 and config.weighting.name == "uniform":
         return None  # the same sum, without gauges that would see pieces
-    train, course = log.part("train"), log_course(config, log, 0)
-    epoch = course.steps if isinstance(course, Alternate) else Order(len(train), config.batch, 0).steps_per_epoch
+    train, turns = log.part("train"), log_turns(config, log, 0)
+    epoch = Order(len(train), config.batch, 0).steps_per_epoch if turns is None else turns.steps
     return build_weighting(
         config.weighting,
         network,

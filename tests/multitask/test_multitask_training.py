@@ -265,9 +265,8 @@ def test_gates_are_reported_with_mean_spread_and_collapse():
 
 @pytest.mark.parametrize("name", ["shared_bottom", "omoe", "mmoe", "snr", "ple"])
 def test_towers_begin_at_the_rates_of_their_labels(name):
-    labels = torch.tensor([[1.0, 0.0, 9.0], [0.0, 0.0, 8.0], [0.0, torch.nan, 7.0], [0.0, torch.nan, 6.0]])
-    tasks = [Task("a"), Task("never"), Task("r", kind="regression", mean=7.5)]
-    logits = base_logits(labels, tasks)
+    tasks = [Task("a", rate=0.25), Task("never", rate=0.0), Task("r", kind="regression", mean=7.5)]
+    logits = base_logits(tasks)
     assert logits[0].item() == pytest.approx(math.log(1 / 3))
     assert logits[1].item() < -10 and logits[2].item() == 0
 

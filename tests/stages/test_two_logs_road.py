@@ -168,3 +168,12 @@ def test_a_plan_counts_the_turns(run):
 def test_one_new_log_is_refused_where_there_were_two(run, tmp_path):
     with pytest.raises(ConfigError, match="refresh: found a run of several logs"):
         refresh(run, tmp_path / "new", tmp_path / "x.csv", Session(CPU))
+
+
+def test_the_rates_of_the_tasks_are_those_of_the_rows_that_have_the_label(tmp_path):
+    home = Run(tmp_path / "r", config(tmp_path, "r", {"logs": two(tmp_path)}))
+    log = prepare(home, Session(CPU, QUIET))
+    labels = log.part("train").labels
+    assert bool(labels.isnan().any())
+    rates = labels.nanmean(0, dtype=torch.float64).tolist()
+    assert [task.rate for task in log.tasks] == pytest.approx(rates, rel=1e-12)
