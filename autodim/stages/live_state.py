@@ -17,7 +17,7 @@ from autodim.config.schema import OptimizerConfig
 from autodim.embedding.migrate_state import State, carry_dense_state, carry_state
 from autodim.stages.migrate_live import Turned
 from autodim.stages.session import Session
-from autodim.training.checkpoints import load_state, states_of
+from autodim.training.checkpoints import load_state, state_tensors, states_of
 from autodim.training.network import Network
 
 
@@ -50,18 +50,7 @@ def migrated_state(
         states = []
     if small.dense_parameters():
         states.append(_dense(live, small, kept[0] if kept else {}, turned))
-    tensors: dict[str, Tensor] = {}
-    rest: list[dict[str, Any]] = []
-    for i, state in enumerate(states):
-        plain: dict[str, dict[str, Any]] = {}
-        for place, own in state.items():
-            for name, value in own.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer{i}/{place}/{name}"] = value
-                else:
-                    plain.setdefault(str(place), {})[name] = value
-        rest.append({"state": plain, "groups": []})
-    return tensors, rest
+    return state_tensors(states)
 
 
 def _dense(live: Network, small: Network, state: State, turned: Turned) -> State:

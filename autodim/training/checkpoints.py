@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +155,28 @@ def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """The optimizers' state as tensors by name, and the rest (learning rates, step counts) as JSON values."""
+    found = [optimizer.state_dict() for optimizer in optimizers]
+    tensors, rest = state_tensors([state["state"] for state in found])
+    for entry, state in zip(rest, found, strict=True):
+        entry["groups"] = [{k: v for k, v in g.items() if k != "params" and _plain(v)} for g in state["param_groups"]]
+    return tensors, rest
+
+
+def state_tensors(
+    states: Sequence[Mapping[int, Mapping[str, Any]]],
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The reverse of `states_of`: per-parameter states of several optimizers, without any groups."""
     tensors: dict[str, Tensor] = {}
     rest: list[dict[str, Any]] = []
-    for i, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()
+    for i, state in enumerate(states):
         plain: dict[str, dict[str, Any]] = {}
-        for key, entry in state["state"].items():
+        for key, entry in state.items():
             for name, value in entry.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer{i}/{key}/{name}"] = value
                 else:
                     plain.setdefault(str(key), {})[name] = value
-        groups = [{k: v for k, v in g.items() if k != "params" and _plain(v)} for g in state["param_groups"]]
-        rest.append({"state": plain, "groups": groups})
+        rest.append({"state": plain, "groups": []})
     return tensors, rest
 
 
