@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ def spans_of(entries: Iterable[Entry]) -> dict[str, tuple[tuple[int, int], ...]]
     for e in entries:
         found.setdefault(e.table, []).append((e.start, e.stop))
     return {table: tuple(spans) for table, spans in found.items() if len(spans) > 1}
+
+
+def spans_key(spans: Spans) -> dict[str, Any]:
+    """What a hash of inputs holds of the blocks: nothing without any."""
+    return {"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}
 
 
 def item(name: str, entry: Entry, spans: Spans) -> str:

@@ -19,17 +19,13 @@ from autodim.config.schema import Config
 from autodim.dimension.allocation import Allocation
 from autodim.errors import BudgetError
 from autodim.stages.cells import cell as cell_of
-from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
-from autodim.stages.prepare import prepare
+from autodim.stages.job import job
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import prune
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
-from autodim.stages.session import Session
 from autodim.stages.truth import truth_spearman
-from autodim.training.device import set_up
-from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
 
 
@@ -59,6 +55,10 @@ class Place:
     folder: Path
     run: Path | None = None
 
+    def home(self, config: Config) -> Run:
+        """The folder as a run, of which only the log is used."""
+        return Run(self.folder, config, {} if self.run is None else {"prepare": self.run / "data"})
+
 
 def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> list[dict[str, Any]]:
     """Run every cell that is not finished and gather the table.
@@ -74,12 +74,8 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
         metrics by name; the other figures are the first one's.
     """
     rows: list[dict[str, Any]] = []
-    device = set_up(config.device, config.threads)
-    with artifact.Lock(place.folder), StopFlag() as stop:
-        session = Session(device, progress, stop)
-        artifact.write_json(place.folder / "environment.json", environment())
-        base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
-        log = prepare(base, session)
+    base = place.home(config)
+    with job(base, progress) as (log, session):
         for seed in grid.seeds:
             parent = seed_run(base, place, seed)
             progress.line(f"seed {seed}")
@@ -94,14 +90,14 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
                         key = {"strategy": strategy, **({"mode": mode} if mode else {}), "share": share, "seed": seed}
                         rows.append({**key, "infeasible": str(error)})
                         continue
-                    stop.check()
+                    session.stop.check()
                     retrain(cell, log, session)
-                    stop.check()
+                    session.stop.check()
                     results = evaluate(cell, log, session)
                     if not any(r["strategy"] == "uncut" and r["seed"] == seed for r in rows):
                         rows.append(uncut_row(cell, results))
                     rows.append(cell_row(cell, share, allocation, results, mode))
-                    stop.check()
+                    session.stop.check()
         artifact.write_json(place.folder / "comparison.json", rows)
     return rows
 

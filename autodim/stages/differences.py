@@ -48,7 +48,7 @@ def differences(
             f"--reference: found {reference!r}{did_you_mean(reference, list(dict.fromkeys([*first, *names])))}"
         )
     device = set_up(config.device, config.threads)
-    base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
+    base = place.home(config)
     log = EncodedLog.open(base.need("prepare") / "log")
     columns = log.part("test")
     labels = columns.labels.to(device)

@@ -24,14 +24,11 @@ from autodim.config.schema import Config
 from autodim.config.writer import to_yaml
 from autodim.data.columns import EncodedLog
 from autodim.errors import ConfigError, TrainingError
-from autodim.stages.environment import environment
+from autodim.stages.job import job
 from autodim.stages.model_folder import load_network
-from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.run import Run
 from autodim.stages.session import Session
-from autodim.training.device import set_up
-from autodim.training.interrupt import StopFlag
 from autodim.training.loop import evaluate
 from autodim.training.progress import Progress
 from autodim.training.watch import CHANCE
@@ -103,13 +100,9 @@ def run_grid(
     evaluation shows a model that is no better than guessing (`lost`).
     """
     settings = configs(base, cells)
-    device = set_up(base.device, base.threads)
     rows: list[dict[str, Any]] = []
-    with artifact.Lock(folder), StopFlag() as stop:
-        session = Session(device, progress, stop)
-        artifact.write_json(folder / "environment.json", environment())
-        home = Run(folder, base, {} if data is None else {"prepare": data})
-        log = prepare(home, session)
+    home = Run(folder, base, {} if data is None else {"prepare": data})
+    with job(home, progress) as (log, session):
         count = len(cells) * len(seeds)
         for number, (seed, (cell, config)) in enumerate(
             itertools.product(seeds, zip(cells, settings, strict=True)), start=1
@@ -124,7 +117,7 @@ def run_grid(
             rows.append({**cell.names, "seed": seed, **_measured(run, log, session)})
             artifact.write_json(run.folder / "log.json", {"log": str(log.path.resolve())})
             save(rows)
-            stop.check()
+            session.stop.check()
     return rows
 
 

@@ -46,9 +46,6 @@ from autodim.training.seeds import derive
 STAGES = {"small": "retrain", "uniform": "pretrain"}
 
 
-MARK = CONTINUED  # whose continuation a folder is
-
-
 def continue_run(folder: Path, config: Config, data: Path, which: str, progress: Progress) -> dict[str, Any]:
     """Train a run's model on with new rows.
 
@@ -103,7 +100,7 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
         )
         final = Run(out, config, say=progress.line)
         run = place(final, stage, data_inputs, inputs)
-        artifact.write_json(run.folder / MARK, {"from": str(folder.resolve())})
+        artifact.write_json(run.folder / CONTINUED, {"from": str(folder.resolve())})
         write_config(run)
         log = _prepare(run, old_log, session, data_inputs)
         before, about = load_network(source / "model", device)
@@ -147,7 +144,7 @@ def _check_target(out: Path, folder: Path) -> None:
     """Raises ConfigError where the new folder is another run's: it would be taken over."""
     if not (out / "config.yaml").is_file():
         return
-    mark = out / MARK
+    mark = out / CONTINUED
     found = artifact.read_json(mark)["from"] if mark.is_file() else None
     if found != str(folder.resolve()):
         what = "a run of its own" if found is None else f"the continuation of {found}"

@@ -28,17 +28,14 @@ from autodim.report.differences import interval
 from autodim.report.outcomes import TaskOutcome, outcome, outcome_markdown
 from autodim.stages.compare import Place, seed_run
 from autodim.stages.differences import logits_on_test
-from autodim.stages.environment import environment
+from autodim.stages.job import job
 from autodim.stages.model_folder import load_network
-from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import prune
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.bounds import Lost, lost
-from autodim.training.device import set_up
-from autodim.training.interrupt import StopFlag
 from autodim.training.metrics import evaluate_logits
 from autodim.training.progress import Progress
 
@@ -105,12 +102,8 @@ def outcomes(
     """
     config = _with_budget(config, share)
     stage = "pretrain" if share is None else "retrain"
-    device = set_up(config.device, config.threads)
-    with artifact.Lock(place.folder), StopFlag() as stop:
-        session = Session(device, progress, stop)
-        artifact.write_json(place.folder / "environment.json", environment())
-        base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
-        log = prepare(base, session)
+    base = place.home(config)
+    with job(base, progress) as (log, session):
         if len(log.labels) < 2:
             raise ConfigError(f"data.labels: found {len(log.labels)}, expected two or more to compare with each alone")
         main = [t for t, task in enumerate(log.tasks) if task.role == "main"]
@@ -120,23 +113,23 @@ def outcomes(
             + "; finished ones are kept"
         )
         columns = log.part("test")
-        labels = columns.labels.to(device)
+        labels = columns.labels.to(session.device)
         found = {t: _Measured([], [], []) for t in main}
         sizes: dict[str, Any] = {}
         for seed in seeds:
             parent = seed_run(base, place, seed)
             progress.line(f"seed {seed}: all tasks")
             _train(parent, log, session, share)
-            together = logits_on_test(parent, stage, columns, device)
-            sizes.setdefault("together", _size(parent, stage, device))
+            together = logits_on_test(parent, stage, columns, session.device)
+            sizes.setdefault("together", _size(parent, stage, session.device))
             for t in main:
                 progress.line(f"seed {seed}: {log.labels[t]} alone")
                 one, run = OneLabel.of(log, t), _alone_run(parent, t)
                 _train(run, one, session, share)
-                own = logits_on_test(run, stage, one.part("test"), device)
-                sizes.setdefault("alone", {}).setdefault(log.labels[t], _size(run, stage, device))
+                own = logits_on_test(run, stage, one.part("test"), session.device)
+                sizes.setdefault("alone", {}).setdefault(log.labels[t], _size(run, stage, session.device))
                 _measure(found[t], together[:, t : t + 1], own, labels[:, t : t + 1], log.tasks[t])
-                stop.check()
+                session.stop.check()
         rows = [_row(log.tasks[t], found[t]) for t in main]
         words = outcome([r.change for r in rows])
         notes = _notes(config, seeds, share, sizes)

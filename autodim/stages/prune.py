@@ -16,7 +16,7 @@ from autodim.data.columns import EncodedLog
 from autodim.dimension.allocate import check_minimum
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.block_moments import block_moments
-from autodim.dimension.blocks import Spans, cut_rows, item, part, spans_of
+from autodim.dimension.blocks import Spans, cut_rows, item, part, spans_key, spans_of
 from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
 from autodim.dimension.problem import Problem, make_problem
@@ -252,7 +252,7 @@ def cached_score(
         spans = cut_rows(log.slots, log.tables, settings.blocks, row_counts(log)) if settings.blocks.slots else {}
     key = artifact.digest(
         {
-            **({"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}),
+            **spans_key(spans),
             "format": 4,
             "model": run_result(run, "pretrain"),
             "on": settings.on,

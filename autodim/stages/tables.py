@@ -99,7 +99,7 @@ def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[
 
     A run that lent its pretraining gets the baselines into its own report too, where the budget is its own.
     """
-    base = Run(place.folder, config, {} if place.run is None else {"prepare": place.run / "data"})
+    base = place.home(config)
     written = []
     for share, (_, compared) in zip(sorted(grid.shares, reverse=True), comparisons(rows), strict=False):
         first, mode = grid.cells[0]

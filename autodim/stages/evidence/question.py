@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.data.columns import EncodedLog
+from autodim.dimension.blocks import spans_key
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
 from autodim.dimension.statistics import Statistics
@@ -60,8 +61,7 @@ class Question:
 
     def spans_key(self) -> dict[str, Any]:
         """The blocks that are measured apart."""
-        spans = self.problem.spans
-        return {"blocks": {t: [list(s) for s in found] for t, found in spans.items()}} if spans else {}
+        return spans_key(self.problem.spans)
 
     def budget_key(self) -> dict[str, Any]:
         """What a search at the budget depends on besides."""
