@@ -22,7 +22,7 @@ from autodim.stages.pretrain import pretrain
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.training.device import set_up
-from autodim.training.loop import evaluate
+from autodim.training.evaluation import evaluate
 
 FULL = "--full" in sys.argv
 SEEDS = range(3) if FULL else range(1)

@@ -34,8 +34,9 @@ from autodim.stages.score import score
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.training.device import set_up
+from autodim.training.evaluation import evaluate, predict
 from autodim.training.interrupt import Interrupted, StopFlag
-from autodim.training.loop import Training, evaluate, predict
+from autodim.training.loop import Training
 from autodim.training.metrics import auc, evaluate_logits
 from autodim.training.network import Network
 from autodim.training.progress import Progress

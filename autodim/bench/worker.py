@@ -28,7 +28,7 @@ from autodim.embedding.lookup import Lookup
 from autodim.optim.build import build_rules
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.network import Network
 from autodim.training.step import Step, Weighting
 from autodim.weighting.build import build_weighting

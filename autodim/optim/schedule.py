@@ -7,10 +7,11 @@ linearly before any of them (Goyal et al. 2017).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -59,3 +60,14 @@ def make_schedule(
             f"found steps={steps}, warmup={warmup}, floor={floor}"
         )
     return LambdaLR(optimizer, partial(rate, name=name, steps=steps, warmup=warmup, floor=floor))
+
+
+def scale_rates(optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float) -> None:
+    """Multiply all learning rates, also those that schedules start from (a schedule sets the rates outright)."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+            if "initial_lr" in group:
+                group["initial_lr"] *= factor
+    for schedule in schedules:
+        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]

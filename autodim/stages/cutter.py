@@ -22,7 +22,7 @@ from autodim.stages.prune import cached_score, finish_cut, problem_of, table_fac
 from autodim.stages.run import Run
 from autodim.stages.serve import round_tables
 from autodim.stages.session import Session
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.network import Network
 
 

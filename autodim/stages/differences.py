@@ -22,7 +22,7 @@ from autodim.stages.tables import row_name
 from autodim.training.bounds import lost
 from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.device import set_up
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.progress import Progress
 
 

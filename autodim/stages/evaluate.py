@@ -21,9 +21,9 @@ from autodim.stages.run import Run
 from autodim.stages.serve import precisions, round_tables, served_bytes
 from autodim.stages.session import Session
 from autodim.training.bounds import Allowed, lost
+from autodim.training.evaluation import evaluate as evaluate_network
+from autodim.training.evaluation import predict
 from autodim.training.gates import GateUse, gate_use
-from autodim.training.loop import evaluate as evaluate_network
-from autodim.training.loop import predict
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.run import Run
 from autodim.stages.session import Session
-from autodim.training.loop import evaluate
+from autodim.training.evaluation import evaluate
 from autodim.training.progress import Progress
 from autodim.training.watch import CHANCE
 

@@ -23,7 +23,7 @@ from autodim.stages.pretrain import build_log_network
 from autodim.stages.session import Session
 from autodim.stages.weights_map import Place, WeightsMap, own_map, read_map
 from autodim.training.checkpoints import load_tensors
-from autodim.training.loop import evaluate
+from autodim.training.evaluation import evaluate
 from autodim.training.network import Network
 
 

@@ -19,8 +19,8 @@ from autodim.embedding.layout import Layout, Table, uniform_layout
 from autodim.errors import TrainingError
 from autodim.optim.costs import state_numbers
 from autodim.stages.model_folder import build_network
+from autodim.training.evaluation import CHUNK
 from autodim.training.feed import fits
-from autodim.training.loop import CHUNK
 from autodim.training.network import Network
 
 _PROBE = 64  # rows of the stand-in's batch

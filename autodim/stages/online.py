@@ -37,8 +37,8 @@ from autodim.stages.session import Session
 from autodim.stages.successor import place, take_over
 from autodim.training.checkpoints import load_state, states_of
 from autodim.training.device import set_up
+from autodim.training.evaluation import evaluate
 from autodim.training.interrupt import StopFlag
-from autodim.training.loop import evaluate
 from autodim.training.network import Network
 from autodim.training.progress import Progress
 from autodim.training.seeds import derive

@@ -19,7 +19,7 @@ from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.run import Run
 from autodim.stages.serve import read_weights, round_tables
-from autodim.training.loop import predict as predict_logits
+from autodim.training.evaluation import predict as predict_logits
 from autodim.training.losses import predictions
 
 UNSEEN = 0.5  # share of unseen ids in a slot that is worth a word

@@ -20,7 +20,7 @@ from autodim.embedding.lookup import Lookup
 from autodim.embedding.parts import slot_part
 from autodim.stages.session import Session
 from autodim.stages.task_scores import by_tasks
-from autodim.training.loop import CHUNK
+from autodim.training.evaluation import CHUNK
 from autodim.training.network import Network
 
 

@@ -29,7 +29,7 @@ from autodim.stages.prune import cached_score, cost_model, problem_of, row_count
 from autodim.stages.run import Run
 from autodim.stages.session import Session
 from autodim.stages.widen_fill import anchor
-from autodim.training.loop import evaluate
+from autodim.training.evaluation import evaluate
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 from autodim.training.widen import widened_state

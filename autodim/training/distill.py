@@ -21,7 +21,7 @@ from torch import Tensor
 
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.losses import predictions
 from autodim.training.network import Network
 

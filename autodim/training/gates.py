@@ -12,7 +12,7 @@ from torch import Tensor
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
 from autodim.models.base import Gate, Model
-from autodim.training.loop import CHUNK
+from autodim.training.evaluation import CHUNK
 from autodim.training.network import Network
 
 ALL = 0.95  # share of a gate's weight that makes one expert the only one

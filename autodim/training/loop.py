@@ -10,57 +10,31 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
 from autodim.data.columns import Columns
-from autodim.data.tasks import Task
 from autodim.errors import TrainingError
+from autodim.optim.schedule import scale_rates
 from autodim.training.alternate import Alternate, LastLosses
-from autodim.training.checkpoints import Checkpoints, below, load_optimizers, optimizer_tensors
+from autodim.training.checkpoints import Checkpoints, optimizer_tensors
 from autodim.training.course import Course, Epochs
+from autodim.training.evaluation import evaluate
 from autodim.training.feed import Feed
 from autodim.training.finite import first_not_finite, weights_are_finite
 from autodim.training.gauges import Gauges
 from autodim.training.history import FitResult, Point, best_words, better
 from autodim.training.interrupt import Interrupted, StopFlag
-from autodim.training.metrics import Metrics, evaluate_logits
+from autodim.training.metrics import Metrics
 from autodim.training.network import Network
 from autodim.training.progress import Progress
+from autodim.training.saved import from_checkpoint, to_checkpoint
 from autodim.training.seeds import derive
-from autodim.training.step import Stateful, Step
+from autodim.training.step import Step
 from autodim.training.watch import Event, LossRing, make_detector, parameter_norms
 
 WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the device
-CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
-
-
-def predict(
-    network: Network, columns: Columns, device: torch.device, chunk: int = CHUNK, rows: Tensor | None = None
-) -> Tensor:
-    """Logits N x T of all rows (or of some, by number), on the device, in evaluation mode and without gradients."""
-    was_training = network.training
-    network.eval()
-    parts = []
-    with torch.inference_mode():
-        count = len(columns) if rows is None else len(rows)
-        for start in range(0, count, chunk):
-            span = slice(start, min(start + chunk, count))
-            batch = columns.batch(span if rows is None else rows[span], device)
-            parts.append(network(batch).float())
-    network.train(was_training)
-    return torch.cat(parts) if parts else torch.zeros(0, columns.labels.shape[1], device=device)
-
-
-def evaluate(
-    network: Network, columns: Columns, device: torch.device, tasks: Sequence[Task] = (), rows: Tensor | None = None
-) -> list[Metrics]:
-    """Metrics per task on one part of a log, or on some of its rows."""
-    logits = predict(network, columns, device, rows=rows)
-    labels = columns.labels if rows is None else columns.labels.index_select(0, rows.to(columns.device))
-    return evaluate_logits(logits, labels.to(device), tasks)
 
 
 class Training:
@@ -254,7 +228,7 @@ class Training:
         found = self.checkpoints.latest(good=True) if self.checkpoints else None
         assert self.checkpoints is not None and found is not None, "saved at the start"
         events, rollbacks = self.events, self.rollbacks + 1
-        self._restore(*found)
+        from_checkpoint(self, *found)
         self.best_weights = self.best_state = None  # of a later evaluation, perhaps; the checkpoint's is on disk
         self.events, self.rollbacks = events, rollbacks
         self._tell(event, progress)
@@ -297,67 +271,9 @@ class Training:
         if self.checkpoints is None or (self.saved_at == self.position and not good):
             return
         self.saved_at = self.position
-        tensors = {f"network/{k}": v for k, v in self.network.state().items()}
-        extra, rest = optimizer_tensors(self.step.optimizers)
-        tensors.update(extra)
-        tensors["ring"] = self.ring.values
-        if self.last is not None:
-            tensors["last_losses"] = self.last.values
-        tensors.update({f"gauges/{k}": v for k, v in self.gauges.tensors().items()})
-        if isinstance(self.step.perturbation, Stateful):
-            tensors.update({f"perturbation/{k}": v for k, v in self.step.perturbation.state().items()})
-        if isinstance(self.step.weighting, Stateful):
-            tensors.update({f"weighting/{k}": v for k, v in self.step.weighting.state().items()})
-        state: dict[str, Any] = {
-            "position": self.position,
-            "points": [p.to_json() for p in self.points],
-            "best_step": self.best.step if self.best else None,
-            "since_best": self.since_best,
-            "loss_sum": self.loss_sum,
-            "loss_steps": self.loss_steps,
-            "ring": self.ring.count,
-            "watch": self.detector.state(),
-            "events": [e.to_json() for e in self.events],
-            "rollbacks": self.rollbacks,
-            "good": good and self.detector.calm,
-            "optimizers": rest,
-            "schedules": [s.state_dict() for s in self.schedules],
-        }
-        self.checkpoints.save(self.position, tensors, state)
+        self.checkpoints.save(self.position, *to_checkpoint(self, good))
 
     def _resume(self) -> None:
         found = self.checkpoints.latest() if self.checkpoints else None
         if found is not None:
-            self._restore(*found)
-
-    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        self.network.load_state(below(tensors, "network/"))
-        load_optimizers(self.step.optimizers, tensors, state["optimizers"])
-        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
-        if isinstance(self.step.perturbation, Stateful):
-            self.step.perturbation.load_state(below(tensors, "perturbation/"))
-        if isinstance(self.step.weighting, Stateful):
-            self.step.weighting.load_state(below(tensors, "weighting/"))
-        self.gauges.load(below(tensors, "gauges/"), self.device)
-        self.ring.load(tensors["ring"], state["ring"])
-        if self.last is not None:
-            self.last.values = tensors["last_losses"].to(self.device)
-        self.detector.load_state(state["watch"])
-        self.events, self.rollbacks = [Event.from_json(e) for e in state["events"]], state["rollbacks"]
-        self.loss_sum, self.loss_steps = state["loss_sum"], state["loss_steps"]
-        self.position = self.saved_at = state["position"]
-        self.since_best = state["since_best"]
-        self.points = [Point.from_json(p) for p in state["points"]]
-        self.best = next((p for p in self.points if p.step == state["best_step"]), None)
-
-
-def scale_rates(optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRScheduler], factor: float) -> None:
-    """Multiply all learning rates, also those that schedules start from (a schedule sets the rates outright)."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] *= factor
-            if "initial_lr" in group:
-                group["initial_lr"] *= factor
-    for schedule in schedules:
-        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+            from_checkpoint(self, *found)

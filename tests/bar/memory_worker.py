@@ -19,7 +19,8 @@ from autodim.optim.build import build_rules
 from autodim.stages.memory import training_memory
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
-from autodim.training.loop import CHUNK, Training
+from autodim.training.evaluation import CHUNK
+from autodim.training.loop import Training
 from autodim.training.progress import Progress
 from autodim.training.step import Step
 

@@ -18,10 +18,11 @@ from autodim.stages.model_folder import build_network
 from autodim.stages.pretrain import base_logits
 from autodim.stages.score import task_terms
 from autodim.training.distill import mixed_labels
+from autodim.training.evaluation import evaluate
 from autodim.training.gates import gate_use
 from autodim.training.history import Point
 from autodim.training.interrupt import Interrupted, StopFlag
-from autodim.training.loop import Training, evaluate
+from autodim.training.loop import Training
 from autodim.training.losses import predictions, task_losses
 from autodim.training.metrics import evaluate_logits
 from autodim.training.network import Network

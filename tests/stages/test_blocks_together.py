@@ -31,7 +31,7 @@ from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import sweep
 from autodim.stages.widen import Wish, widen
-from autodim.training.loop import predict as logits
+from autodim.training.evaluation import predict as logits
 from autodim.training.progress import Progress
 from autodim.training.step import Step
 from autodim.weighting.paperec import slot_ids

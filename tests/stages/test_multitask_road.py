@@ -27,7 +27,7 @@ from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import sweep
 from autodim.stages.tables import task_table, write_tables
-from autodim.training.loop import evaluate
+from autodim.training.evaluation import evaluate
 from autodim.training.losses import row_losses, task_losses
 from autodim.training.progress import Progress
 

@@ -22,7 +22,7 @@ from autodim.stages.predict import open_run, predict
 from autodim.stages.prepare import open_log
 from autodim.stages.search import search
 from autodim.training.checkpoints import load_state
-from autodim.training.loop import predict as logits
+from autodim.training.evaluation import predict as logits
 from autodim.training.progress import Progress
 
 QUIET, CPU = Progress("quiet"), torch.device("cpu")

@@ -20,7 +20,7 @@ from autodim.stages.run import Run
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.training.bounds import Lost, lost
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.progress import Progress
 
 QUIET = Progress("quiet")

@@ -17,7 +17,7 @@ from autodim.stages.search import search
 from autodim.stages.sweep import sweep
 from autodim.stages.tables import write_tables
 from autodim.training.bounds import half_width
-from autodim.training.loop import predict
+from autodim.training.evaluation import predict
 from autodim.training.metrics import auc_difference
 from autodim.training.progress import Progress
 
