@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch.nn.functional import embedding_bag
 
 import autodim
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.stages import export
 from autodim.stages.model_folder import load_network

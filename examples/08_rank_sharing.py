@@ -14,7 +14,7 @@ from statistics import fmean
 
 from autodim.config import load_config
 from autodim.config.schema import Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.stages.model_folder import load_network
 from autodim.stages.outcomes import OneLabel
 from autodim.stages.prepare import prepare

@@ -22,7 +22,8 @@ from autodim.bench.variants import HIDDEN, METHODS, Variant, layout_of, widths_o
 from autodim.config.schema import ModelConfig, OptimizerConfig, WeightingConfig
 from autodim.data.batch import Batch
 from autodim.data.batches import Order
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 from autodim.embedding.lookup import Lookup
 from autodim.optim.build import build_rules

@@ -10,7 +10,8 @@ import numpy as np
 
 from autodim.config.schema import DataConfig, LabelConfig, SlotConfig
 from autodim.data.accounting import Rejects
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.data.encoder import Encoder, Ids, grouped
 from autodim.data.learn import Learnt
 from autodim.data.numeric import Scale

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from autodim.config.schema import BudgetConfig, Config
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import resolve
 from autodim.dimension.factor import Factors
@@ -18,8 +19,9 @@ from autodim.stages.evidence import with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
-from autodim.stages.prune import cached_score, finish_cut, problem_of, table_factors
+from autodim.stages.prune import finish_cut, problem_of, table_factors
 from autodim.stages.run import Run
+from autodim.stages.scores import cached_score
 from autodim.stages.serve import round_tables
 from autodim.stages.session import Session
 from autodim.training.evaluation import predict

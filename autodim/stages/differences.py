@@ -11,7 +11,8 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import Config
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.errors import ConfigError, RunError, did_you_mean
 from autodim.report.differences import Difference, SeedDifference, difference
 from autodim.stages.compare import Grid, Place, cell_run, seed_run

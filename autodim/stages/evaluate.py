@@ -10,7 +10,7 @@ import torch
 
 from autodim import artifact
 from autodim.config.schema import Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.layout import CostModel, Layout
 from autodim.optim.costs import state_numbers

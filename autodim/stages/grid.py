@@ -22,7 +22,7 @@ from autodim import artifact
 from autodim.config.reader import load_config
 from autodim.config.schema import Config
 from autodim.config.writer import to_yaml
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.errors import ConfigError, TrainingError
 from autodim.stages.job import job
 from autodim.stages.model_folder import load_network

@@ -18,7 +18,8 @@ from autodim import artifact
 from autodim.config.catalogue import config_file, is_there
 from autodim.data.batch import Batch
 from autodim.data.batches import sequential
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import Layout
 from autodim.errors import RunError
 from autodim.optim.hessian import Curvature, pearson, slot_curvature, spearman

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from autodim.config.schema import Config
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.data.splits import uniform
 from autodim.errors import DataError
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.errors import ConfigError, RunError, did_you_mean
 from autodim.stages.model_folder import save_network

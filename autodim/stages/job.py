@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from autodim import artifact
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.stages.environment import environment
 from autodim.stages.prepare import prepare
 from autodim.stages.run import Run

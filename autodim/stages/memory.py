@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from autodim.config.schema import Config
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import Layout, Table, uniform_layout
 from autodim.errors import TrainingError
 from autodim.optim.costs import state_numbers

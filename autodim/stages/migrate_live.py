@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autodim.config.schema import Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import part
 from autodim.dimension.entry import Entry

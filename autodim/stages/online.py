@@ -16,8 +16,8 @@ import torch
 
 from autodim import artifact
 from autodim.config.schema import Config, ModelConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import learnt
 from autodim.data.manifest import source_hash
 from autodim.data.several import check_single

@@ -25,8 +25,9 @@ from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
-from autodim.stages.prune import cached_score, problem_of
+from autodim.stages.prune import problem_of
 from autodim.stages.run import Run
+from autodim.stages.scores import cached_score
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
 from autodim.stages.sweep import Measure

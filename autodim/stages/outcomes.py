@@ -18,7 +18,8 @@ from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
 from autodim.config.sections.prune import TasksConfig
 from autodim.config.sections.weighting import WeightingConfig
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.data.several import LogRows
 from autodim.data.tasks import Task
 from autodim.errors import ConfigError

@@ -11,7 +11,8 @@ import torch
 
 from autodim import artifact
 from autodim.config.schema import Config, TrainConfig
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.memory import available, estimate

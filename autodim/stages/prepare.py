@@ -8,8 +8,8 @@ import pandas as pd
 
 from autodim import artifact
 from autodim.config.schema import DataConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.manifest import source_hash
 from autodim.errors import DataError, RunError
 from autodim.stages.holdout import held_out

@@ -11,7 +11,7 @@ import torch
 from autodim import artifact
 from autodim.config.schema import ModelConfig, TrainConfig
 from autodim.data.batches import Order
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.data.tasks import Task
 from autodim.embedding.layout import Layout, uniform_layout
 from autodim.embedding.tables import Tables

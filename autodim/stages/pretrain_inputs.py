@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autodim import artifact
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.stages.holdout import inputs_of
 from autodim.stages.import_weights import weights_inputs
 from autodim.stages.pretrain import run_result

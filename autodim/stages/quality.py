@@ -25,7 +25,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import BudgetConfig, Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
 from autodim.errors import BudgetError, NoSafeCut

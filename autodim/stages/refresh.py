@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import Config
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import Spans
@@ -40,10 +40,11 @@ from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log, prepare
 from autodim.stages.pretrain import run_result
 from autodim.stages.pretrain_inputs import pretrain_inputs
-from autodim.stages.prune import cached_score, problem_of, prune_inputs, weighed_statistics
+from autodim.stages.prune import problem_of, prune_inputs
 from autodim.stages.refresh_entries import cut_tables, known_share, new_entries, old_entries
 from autodim.stages.run import Run
 from autodim.stages.score import score
+from autodim.stages.scores import cached_score, weighed_statistics
 from autodim.stages.search import write_config
 from autodim.stages.session import Session
 from autodim.training.checkpoints import save_state

@@ -16,7 +16,7 @@ from autodim.config.schema import TrainConfig
 from autodim.config.sections.train import WatchConfig
 from autodim.config.sections.weighting import WeightingConfig
 from autodim.data.batches import Order
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.multitask.alone import measured
 from autodim.multitask.relatedness import Probe, ProbedStep, SharedFrom, own_parameters

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autodim import artifact
 from autodim.config.schema import ModelConfig
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
 from autodim.stages.holdout import inputs_of

@@ -14,7 +14,8 @@ from autodim.data.tasks import Task
 from autodim.dimension.block_moments import BlockSums, block_moments, is_own, saliency_of
 from autodim.dimension.blocks import Spans, part
 from autodim.dimension.scores import by_table
-from autodim.dimension.spectral import Curvature, Spectral, logit_terms, task_tensors, to_tensors
+from autodim.dimension.spectral import Curvature, Spectral, logit_terms
+from autodim.dimension.spectral_tensors import task_tensors, to_tensors
 from autodim.embedding.group import Group
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.parts import slot_part
@@ -51,9 +52,9 @@ def score(
     Returns:
         Tensors of D float64: `g/TABLE` the signed saliency, `half0/TABLE` and `half1/TABLE` that of two disjoint halves
         of the rows, `magnitude/TABLE` the squared norm of each column; `mean/SLOT`, the mean vector, float32; and what
-        `dimension.spectral.from_tensors` reads. A block has the same under `TABLE[start:stop]` and `SLOT[start:stop]`,
-        and what `dimension.block_moments` reads. Of several main tasks these are the sums, and each one's own stand
-        beside them, see `stages.task_scores`.
+        `dimension.spectral_tensors.from_tensors` reads. A block has the same under `TABLE[start:stop]` and
+        `SLOT[start:stop]`, and what `dimension.block_moments` reads. Of several main tasks these are the sums, and each
+        one's own stand beside them, see `stages.task_scores`.
 
     Cost: one training step's forward and (a task) backward over the rows, without weight gradients and without an
     update; and S products of D x D a row in float64.

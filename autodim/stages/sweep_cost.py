@@ -10,7 +10,7 @@ import torch
 
 from autodim.config.schema import Config
 from autodim.data.batches import Order
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.pretrain import build_log_network, log_rules
 from autodim.stages.score import score

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autodim import artifact
 from autodim.config.schema import SlotLimits
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem, make_problem
@@ -25,8 +25,9 @@ from autodim.stages.cut import cut_network
 from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import finish, run_result, summary, train_network
-from autodim.stages.prune import cached_score, cost_model, problem_of, row_counts, table_factors
+from autodim.stages.prune import cost_model, problem_of, table_factors
 from autodim.stages.run import Run
+from autodim.stages.scores import cached_score, row_counts
 from autodim.stages.session import Session
 from autodim.stages.widen_fill import anchor
 from autodim.training.evaluation import evaluate

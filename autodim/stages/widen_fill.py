@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.embedding.tables import Tables
 from autodim.training.network import Network
 from autodim.training.seeds import generator

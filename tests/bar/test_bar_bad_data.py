@@ -19,8 +19,8 @@ from conftest import tiny_frame
 from test_bar_corruption import KINDS, mutate
 
 from autodim.config.schema import DataConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.errors import AutodimError, DataError
 
 ROWS = 60

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autodim import artifact
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.errors import AutodimError
 from autodim.stages.export import read_allocation, text, write_weights

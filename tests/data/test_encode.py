@@ -11,8 +11,9 @@ import torch
 
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile, encoder, reader, vocabulary
-from autodim.data.columns import Columns, EncodedLog
+from autodim.data.columns import Columns
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows, log_from_frame
 from autodim.data.manifest import config_hash, source_hash
 from autodim.errors import ConfigError, DataError, RunError

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from autodim.config.schema import DataConfig, LabelConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.infer import infer
 from autodim.data.labels import in_sample_space, label_values
 from autodim.data.parts import mean_and_std

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autodim.config.schema import DataConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.data.logs import LOGS, avazu, flights, planted
 from autodim.errors import ConfigError, DataError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autodim.config.schema import DataConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.logs import mmoe
 from autodim.errors import ConfigError
 

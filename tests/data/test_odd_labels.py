@@ -10,8 +10,8 @@ import pytest
 
 from autodim.config.schema import DataConfig
 from autodim.data.accounting import Rejects, places
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.errors import DataError
 

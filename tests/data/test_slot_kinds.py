@@ -10,8 +10,8 @@ import torch
 
 from autodim.config.schema import DataConfig
 from autodim.data.bags import weighted_bags
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.data.hashing import KEPT, Sketch, bucketed, text_hashes
 from autodim.data.text import coded

@@ -9,8 +9,8 @@ import pytest
 
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile, memory, spill, vocabulary
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.data.frame import encode_rows
 from autodim.data.memory import Limits
 from autodim.data.spill import Spilled

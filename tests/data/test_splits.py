@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from autodim.config.schema import DataConfig
 from autodim.data import csvfile
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.errors import ConfigError, DataError
 
 PARTS = ("train", "valid", "test")

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from autodim.config.schema import DataConfig
-from autodim.data.columns import EncodedLog
 from autodim.data.encode import encode
+from autodim.data.encoded import EncodedLog
 from autodim.errors import DataError
 
 ALL = {"valid": 0, "test": 0}

@@ -92,7 +92,7 @@ def test_a_second_call_trains_nothing(compared):
 
 
 def test_one_label_of_a_log_is_the_same_rows(compared):
-    from autodim.data.columns import EncodedLog
+    from autodim.data.encoded import EncodedLog
     from autodim.stages.outcomes import OneLabel
 
     whole = EncodedLog.open(compared[0] / "run-outcomes" / "data" / "log")

@@ -20,8 +20,9 @@ from autodim.stages.export import write_weights
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for
+from autodim.stages.prune import cut_for
 from autodim.stages.retrain import start_network
+from autodim.stages.scores import cached_score
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import predicted_change

@@ -26,8 +26,9 @@ from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
 from autodim.stages.oracle import agreement, oracle
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for, problem_of, prune
+from autodim.stages.prune import cut_for, problem_of, prune
 from autodim.stages.run import Run
+from autodim.stages.scores import cached_score
 from autodim.stages.search import search as walk
 from autodim.stages.session import Session
 from autodim.stages.sweep import sweep

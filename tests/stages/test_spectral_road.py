@@ -13,8 +13,9 @@ from autodim.errors import ConfigError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
 from autodim.stages.pretrain import train_network
-from autodim.stages.prune import cached_score, cut_for
+from autodim.stages.prune import cut_for
 from autodim.stages.retrain import start_network
+from autodim.stages.scores import cached_score
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.sweep import predicted_change, sweep

@@ -19,10 +19,11 @@ from autodim.dimension.statistics import Statistics
 from autodim.errors import ConfigError
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for, prune
+from autodim.stages.prune import cut_for, prune
 from autodim.stages.refresh import refresh
 from autodim.stages.report import report_data
 from autodim.stages.score import score
+from autodim.stages.scores import cached_score
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.training.progress import Progress

@@ -19,8 +19,9 @@ from autodim.models import MODELS, build_model
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
 from autodim.stages.prepare import open_log
-from autodim.stages.prune import cached_score, cut_for, problem_of
+from autodim.stages.prune import cut_for, problem_of
 from autodim.stages.prune import prune as stages_prune
+from autodim.stages.scores import cached_score
 from autodim.stages.search import search
 from autodim.stages.session import Session
 from autodim.stages.widen import Wish, items_to_widen, widen, widened_network, wider_allocation

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from autodim import artifact
-from autodim.data.columns import EncodedLog
+from autodim.data.encoded import EncodedLog
 from autodim.dimension.blocks import spans_key
 from autodim.dimension.budget import Budget
 from autodim.dimension.problem import Problem
