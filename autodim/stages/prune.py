@@ -16,6 +16,7 @@ from autodim.dimension.allocation import Allocation
 from autodim.dimension.blocks import Spans, cut_rows, item, spans_of
 from autodim.dimension.budget import Budget, resolve
 from autodim.dimension.factor import Factors, factorise
+from autodim.dimension.idle import idle_notes
 from autodim.dimension.problem import Problem, make_problem
 from autodim.dimension.saturation import saturated, saturation_notes
 from autodim.dimension.statistics import SPECTRAL, Statistics, stability
@@ -74,7 +75,8 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
         statistics = with_evidence(settings.strategy, question)
         allocation = strategy(problem, budget, statistics)
         wide = saturation_notes(saturated(allocation), spans_of(allocation.entries))
-        allocation = replace(allocation, notes=(*allocation.notes, *wide))
+        whole = {s.name: statistics.extra["spectral"][s.name] for s in log.slots}
+        allocation = replace(allocation, notes=(*idle_notes(whole), *allocation.notes, *wide))
         # measurements of a strategy's own are of all rows: their halves would tell nothing
         stable = None if settings.strategy in EVIDENCE else stability(strategy, problem, budget, statistics)
         if stable is not None:

@@ -34,16 +34,27 @@ def run(tiny_log, tmp_path_factory):
     return search(tiny_config(tiny_log, folder, "prune.strategy=spectral", "retrain.mode=none"), QUIET)
 
 
+def widths(run):
+    return Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+
+
 def part(run, name):
     columns = open_log(run).part(name)
     return columns.batch(slice(0, len(columns)))
+
+
+def test_a_model_whose_vectors_say_nothing_is_told_so(tiny_log, tmp_path, run, monkeypatch):
+    assert not any("next to nothing" in note for note in widths(run).notes)
+    monkeypatch.setattr("autodim.dimension.idle.LEAST", 1e9)
+    again = tiny_config(tiny_log, tmp_path / "run", "prune.strategy=spectral", "retrain.mode=none")
+    assert "next to nothing" in widths(search(again, QUIET)).notes[0]
 
 
 def test_the_cut_is_what_its_factors_say_on_bags_and_empty_bags_too(run):
     """Every slot vector v becomes mu + (v - mu) A P, whatever was pooled."""
     uniform, _ = load_network(run.stage("pretrain") / "model")
     cut, _ = load_network(run.stage("prune") / "model")
-    allocation = Allocation.from_yaml((run.stage("prune") / "widths.yaml").read_text())
+    allocation = widths(run)
     assert any(e.projected and e.bias for e in allocation.entries)
     log = open_log(run)
     statistics, means = cached_score(run, uniform, log, CPU)
