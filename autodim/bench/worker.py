@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns
 from autodim.data.encoded import EncodedLog
+from autodim.embedding.grouping import begin
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 from autodim.embedding.lookup import Lookup
 from autodim.optim.build import build_rules
 from autodim.stages.model_folder import build_network
 from autodim.training.device import set_up
 from autodim.training.evaluation import predict
+from autodim.training.feed import Feed
 from autodim.training.network import Network
 from autodim.training.step import Step, Weighting
 from autodim.weighting.build import build_weighting
@@ -79,6 +82,9 @@ class Measured:
         # only whole batches, so that samples = steps x batch
         self.whole = max(1, len(columns) // variant.batch)
         self.position = 0
+        # as in `training.loop`
+        prepare = partial(begin, self.network.tables) if device.type == "cuda" else None
+        self.feed = Feed(columns, lambda p: self.order.rows(*divmod(p, self.whole)), 2**62, device, prepare=prepare)
 
     def warm_up(self) -> None:
         """A step of the same kind on a tiny table, so that code and the libraries' own buffers are not counted."""
@@ -195,8 +201,7 @@ class Measured:
         return fixed + 4 * self.variant.batch * (3 * sum(self.widths) + 2 * activations)
 
     def _batch(self) -> Any:
-        epoch, step = divmod(self.position, self.whole)
-        return self.columns.batch(self.order.rows(epoch, step), self.device)
+        return self.feed(self.position)
 
     def _train(self) -> None:
         batch = self._batch()

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from autodim.embedding.grouping import Grouping
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,15 @@ class Batch:
         numeric: B x n float32 (n may be 0).
         labels: B x T float32; NaN is a missing label.
         bags: the multi-valued slots by name.
+        grouped: unique rows that are being counted early, by the group of tables that they are of (see
+            `embedding.grouping`); mostly none.
     """
 
     ids: Tensor
     numeric: Tensor
     labels: Tensor
     bags: Mapping[str, Bag] = field(default_factory=dict)
+    grouped: Mapping[Any, Grouping] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.ids.shape[0]

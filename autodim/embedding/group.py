@@ -35,6 +35,7 @@ class Group(nn.Module):
     bases: Tensor
     columns: Tensor
     bounds: Tensor
+    projected_by: Tensor
 
     def __init__(self, layout: Layout, blocks: Sequence[Block], linear: bool):
         super().__init__()
@@ -73,6 +74,7 @@ class Group(nn.Module):
         if self.width and blocks[0].projected:
             self.projection = nn.Parameter(torch.zeros(len(blocks), self.width, layout.common))
         self.one_block_a_slot = self.block_of == list(range(len(blocks)))
+        self.register_buffer("projected_by", torch.tensor(self.block_of, dtype=torch.long), persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,7 +98,7 @@ class Group(nn.Module):
         """S_g x w x D, one per slot; slots that share a table share its projection."""
         if self.projection is None or self.one_block_a_slot:
             return self.projection
-        return self.projection.index_select(0, torch.tensor(self.block_of, device=self.projection.device))
+        return self.projection.index_select(0, self.projected_by)
 
 
 def part_bias(block: Block, sizes: Mapping[str, int]) -> bool:

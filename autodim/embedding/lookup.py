@@ -27,17 +27,30 @@ if TYPE_CHECKING:
     from autodim.embedding.tables import Tables
 
 
+def one_hot_ids(group: Group, batch: Batch) -> Tensor:
+    """The ids of a group's one-hot readers, B x S1_g."""
+    return batch.ids if group.all_columns else batch.ids.index_select(1, group.columns)
+
+
+def looked_up(group: Group, batch: Batch) -> list[Tensor]:
+    """Rows that a batch reads of a group whose readers hold every id: B * S1_g of its one-hot readers, example-major,
+    then those of each bag."""
+    bases, bags = group.bases, [batch.bags[slot.name].values for slot in group.multi]
+    one_hot = (one_hot_ids(group, batch) + bases[: group.one_hot]).flatten()
+    return [one_hot, *(values + bases[k] for k, values in enumerate(bags, start=group.one_hot))]
+
+
 class GroupLookup:
     """One group's part of a lookup: which rows a batch reads, and the leaves that the gradients come back to."""
 
     def __init__(self, group: Group, batch: Batch, learn: bool):
         self.group = group
         self.batch = len(batch)
-        ids = batch.ids if group.all_columns else batch.ids.index_select(1, group.columns)
-        rows = [(ids + group.bases[: group.one_hot]).flatten()]  # B * S1_g, example-major
-        self.kept = KeptIds(group, ids) if group.partial else None  # ids that blocks of rows hold
+        rows = looked_up(group, batch)
+        # ids that blocks of rows hold
+        self.kept = KeptIds(group, one_hot_ids(group, batch)) if group.partial else None
         if self.kept is not None:
-            rows = [rows[0].index_select(0, self.kept.places)]
+            rows[0] = rows[0].index_select(0, self.kept.places)
         factors: list[Tensor] = []
         offsets: list[Tensor] = []
         sources: list[Tensor] = []
@@ -55,7 +68,7 @@ class GroupLookup:
             values, starts = bag.values, bag.offsets
             if self.kept is not None:
                 values, starts, factor, bag_of = self.kept.bag(k, values, starts, factor, bag_of)
-            rows.append(values + group.bases[k])
+                rows[1 + k - group.one_hot] = values + group.bases[k]
             factors.append(factor)
             offsets.append(starts)
             sources.append(bag_of * width + k)
@@ -65,14 +78,15 @@ class GroupLookup:
         self.source: Tensor | None = None
         self.factors: Tensor | None = None
         if group.multi or self.kept is not None:
-            base = torch.arange(self.batch, device=ids.device)[:, None] * width
-            one_hot = (base + torch.arange(group.one_hot, device=ids.device)).flatten()
+            base = torch.arange(self.batch, device=self.rows.device)[:, None] * width
+            one_hot = (base + torch.arange(group.one_hot, device=self.rows.device)).flatten()
             if self.kept is not None:
                 one_hot = one_hot.index_select(0, self.kept.places)
             self.source = torch.cat([one_hot, *sources])
             self.factors = torch.cat([torch.ones_like(one_hot, dtype=kind), *factors])
         self.vectors = None if group.weight is None else self._read(group.weight, learn)  # B x S_g x w
         self.linear = None if group.linear is None else self._read(group.linear, learn)  # B x S_g x 1
+        self._grouping = batch.grouped.get(group)
         self._unique: UniqueRows | None = None
 
     def _read(self, weight: Tensor, learn: bool) -> Tensor:
@@ -120,7 +134,7 @@ class GroupLookup:
     def unique(self) -> UniqueRows:
         """The group's rows of this batch, grouped; computed once."""
         if self._unique is None:
-            self._unique = unique_rows(self.rows)
+            self._unique = unique_rows(self.rows) if self._grouping is None else self._grouping.finish()
         return self._unique
 
     def row_gradient(self, gradient: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class Tables(nn.Module):
     """
 
     restore: Tensor
+    bias_slots: Tensor
 
     def __init__(self, layout: Layout, linear: bool = False):
         super().__init__()
@@ -62,6 +63,7 @@ class Tables(nn.Module):
         self.overlap = any(s.multi and s.table in cut for s in layout.slots)
         self.bias = nn.Parameter(torch.zeros(sum(biased), layout.common)) if any(biased) else None
         self.biased = [i for i, b in enumerate(biased) if b]
+        self.register_buffer("bias_slots", torch.tensor(self.biased, dtype=torch.long), persistent=False)
         # plain: every slot in one unprojected tensor in the layout's order, so the leaf itself is the stack
         wide = [g for g in groups if g.width]
         self.plain = (
@@ -91,8 +93,7 @@ class Tables(nn.Module):
             return None
         if len(self.biased) == len(self.layout.slots):
             return self.bias
-        index = torch.tensor(self.biased, device=self.bias.device)
-        return self.bias.new_zeros(len(self.layout.slots), self.layout.common).index_copy(0, index, self.bias)
+        return self.bias.new_zeros(len(self.layout.slots), self.layout.common).index_copy(0, self.bias_slots, self.bias)
 
     def initialise(self, std: float, generator: torch.Generator) -> None:
         """Draw fresh weights: rows N(0, std), the out-of-vocabulary row and first-order weights zero, projections

@@ -32,6 +32,7 @@ class Feed:
         rows: step number -> the rows of its batch.
         steps: how many steps there are.
         ahead: fetch the next batch in a thread while this one trains; default: where the rows must travel.
+        prepare: what is begun with each batch before the batch before it trains (`embedding.grouping.begin`).
 
     A batch is a pure function of its step, so that nothing here needs to be kept in a checkpoint.
     """
@@ -43,14 +44,25 @@ class Feed:
         steps: int,
         device: torch.device,
         ahead: bool | None = None,
+        prepare: Callable[[Batch], Batch] | None = None,
     ):
         self.columns, self.rows, self.steps, self.device = columns, rows, steps, device
         self.ahead = columns.device != device if ahead is None else ahead
+        self.prepare = prepare
         self._next: tuple[int, Future[Batch]] | None = None
+        self._prepared: tuple[int, Batch] | None = None
         self._thread = ThreadPoolExecutor(1, "feed") if self.ahead else None
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, on the device."""
+        if self.prepare is None:
+            return self._fetch(step)
+        known = self._prepared
+        batch = known[1] if known is not None and known[0] == step else self.prepare(self._fetch(step))
+        self._prepared = (step + 1, self.prepare(self._fetch(step + 1))) if step + 1 < self.steps else None
+        return batch
+
+    def _fetch(self, step: int) -> Batch:
         if self._thread is None:
             return self.columns.batch(self.rows(step), self.device)
         if self._next is None or self._next[0] != step:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
 from autodim.data.columns import Columns
+from autodim.embedding.grouping import begin
 from autodim.errors import TrainingError
 from autodim.optim.schedule import scale_rates
 from autodim.training.alternate import Alternate, LastLosses
@@ -106,7 +108,9 @@ class Training:
             self._save()  # what a divergence before the first evaluation goes back to
         progress.start(title, total * self.config.batch, done=self.position * self.config.batch)
         self.network.train()
-        feed = Feed(self.train, lambda position: course.rows(*course.at(position)), total, self.device)
+        # only where asking a device means waiting for it
+        prepare = partial(begin, self.network.tables) if self.device.type == "cuda" else None
+        feed = Feed(self.train, lambda p: course.rows(*course.at(p)), total, self.device, prepare=prepare)
         finished = self._finished()
         while self.position < total and not finished:
             epoch, step = course.at(self.position)

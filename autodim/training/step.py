@@ -108,7 +108,9 @@ class Step:
     Raises:
         ValueError: pieces with a weighting whose gradients are not the sum of its pieces' gradients.
 
-    Cost: one lookup per step whatever the fillings; no host synchronisation except the sort of unique rows on CUDA.
+    Cost: one lookup per step whatever the fillings. No host synchronisation where the batch's unique rows are counted
+    early (`embedding.grouping`), but for blocks of rows, whose held ids are counted, and for weightings that solve for
+    T numbers on the host (PCGrad and its kin), one each.
     """
 
     def __init__(

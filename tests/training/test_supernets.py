@@ -23,7 +23,7 @@ class Rows:
     """A batch of ids."""
 
     def __init__(self, ids):
-        self.ids, self.bags, self.numeric = ids, {}, None
+        self.ids, self.bags, self.numeric, self.grouped = ids, {}, None, {}
 
     def __len__(self):
         return len(self.ids)
