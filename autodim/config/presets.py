@@ -1,10 +1,12 @@
-"""Presets: one word that fixes several settings, and refuses a file that says otherwise."""
+"""Presets: one word that fixes several settings. In a file it refuses what says otherwise beside it; given as an
+override it outranks the file, as overrides do."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from autodim.config import walk
+from autodim.config.overrides import OVERRIDE
 from autodim.config.spelling import shown
 from autodim.config.translate import Marks, lookup, place
 
@@ -33,12 +35,15 @@ def apply_preset(raw: dict[str, Any], marks: Marks, source: str) -> list[str]:
         return []  # an unknown preset is the schema's to refuse
     problems = []
     preset_at = place(("prune", "preset"), marks, source)
+    # a budget in absolute numbers means another thing in another unit: that is for the user to say
+    counted = lookup(raw, ("prune", "budget", "amount"))[1] is not None
     if lookup(raw, ("prune", "budget"))[1] is None:
         raw["prune"]["budget"] = {"share": _DEFAULT_SHARE}
         marks[("prune", "budget", "share")] = "default"
     for path, value in PRESETS[name].items():
         given, current = lookup(raw, path)
-        if not given:
+        outranked = preset_at == OVERRIDE != place(path, marks, source) and not (counted and path[-1] == "unit")
+        if not given or (outranked and current != value):
             section = _section(raw, path[:-1])
             if section is not None:
                 section[path[-1]] = value

@@ -16,7 +16,7 @@ from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.memory import available, estimate
-from autodim.stages.prepare import check_parts, encode_with_progress
+from autodim.stages.prepare import check_parts, encode_with_progress, prepare_inputs
 from autodim.stages.pretrain import build_log_network, log_course, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
 from autodim.stages.quality import measured
@@ -32,7 +32,7 @@ def plan(config: Config) -> dict[str, Any]:
     """Check the config against the log and say what a search would cost.
 
     The log is encoded into a temporary folder (the one part of the work that cannot be guessed: the number of ids
-    decides every size), unless the run has done so already; a few training steps are timed.
+    decides every size), unless the run has done so already with the same settings; a few training steps are timed.
 
     Raises:
         DataError, ConfigError, BudgetError: what the search itself would raise, before hours are spent.
@@ -41,7 +41,8 @@ def plan(config: Config) -> dict[str, Any]:
     device = set_up(config.device, config.threads)
     with tempfile.TemporaryDirectory(prefix="autodim-plan-") as name:
         began = time.monotonic()
-        if run.done("prepare") is not None:
+        done = run.done("prepare")
+        if done is not None and done.inputs == prepare_inputs(config.data):
             log = EncodedLog.open(run.stage("prepare") / "log")
         else:
             folder = Path(name) / "log"

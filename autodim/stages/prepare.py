@@ -32,8 +32,7 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         DataError: the log is not as it was described (file, line, column and what to do).
     """
     data = run.config.data
-    section = data.model_dump(mode="json", exclude={"memory"})  # the result does not depend on it
-    inputs = artifact.digest({"data": section, "source": source_hash(data, Path.cwd(), frame)})
+    inputs = prepare_inputs(data, frame)
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)
@@ -56,6 +55,12 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         session.progress.line(f"prepare: training rows by log: {counts}")
     say_collisions(log, session)
     return held_out(log, run.config)
+
+
+def prepare_inputs(data: DataConfig, frame: pd.DataFrame | None = None) -> str:
+    """The hash of what the stage is made from: the config's section and the log."""
+    section = data.model_dump(mode="json", exclude={"memory"})  # the result does not depend on it
+    return artifact.digest({"data": section, "source": source_hash(data, Path.cwd(), frame)})
 
 
 def say_collisions(log: EncodedLog, session: Session) -> None:

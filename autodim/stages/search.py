@@ -54,15 +54,19 @@ def search(
     with artifact.disk_errors(folder), artifact.Lock(folder), StopFlag() as stop:
         session = Session(device, progress, stop)
         run.tidy()
-        run.unseal()
-        write_config(run)
+        fresh = not (folder / "config.yaml").exists()
+        if fresh:
+            write_config(run)
         log = prepare(run, session, frame)
         if "prune" in stages:
             check_feasible(config, log)
+        warning = check_memory(config, log, device) if "pretrain" in stages and not run.done("pretrain") else None
+        run.unseal()  # only now: a command that is refused leaves a run as it was
+        if not fresh:
+            write_config(run)
+        if warning:
+            progress.line(warning)
         if "pretrain" in stages:
-            warning = None if run.done("pretrain") else check_memory(config, log, device)
-            if warning:
-                progress.line(warning)
             pretrain(run, log, session)
             stop.check()
         if "prune" in stages:

@@ -153,6 +153,22 @@ def test_a_preset_refuses_each_setting_that_contradicts_it(path: tuple[str, ...]
     )
 
 
+def test_a_preset_that_overrides_outranks_the_file_but_no_other_override() -> None:
+    text = FILE + "  strategy: spectral\nretrain: {mode: warm}\n"
+    config = load("prune.preset=paper", text=text).config
+    assert (config.prune.strategy, config.prune.budget.unit, config.retrain.mode) == (
+        "sseds",
+        "dims",
+        "warm_cold_first",
+    )
+    assert config.prune.budget.share == 0.5
+    with pytest.raises(ConfigError, match=r'override: prune\.strategy: found "spectral"'):
+        load("prune.preset=paper", "prune.strategy=spectral", text=text)
+    # 5,000 bytes are not 5,000 dims
+    with pytest.raises(ConfigError, match=r'my\.yaml:11: prune\.budget\.unit: found "bytes"'):
+        load("prune.preset=paper", text=FILE.replace("share: 0.5", "amount: 5000"))
+
+
 def test_a_file_is_named_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(FILE.replace("path: x.csv", "pth: x.csv"))

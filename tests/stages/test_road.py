@@ -13,6 +13,7 @@ from autodim import artifact
 from autodim.dimension.allocation import Allocation
 from autodim.errors import BudgetError, ConfigError, DataError, RunError
 from autodim.stages.model_folder import load_network
+from autodim.stages.plan import plan
 from autodim.stages.predict import open_run as open_folder
 from autodim.stages.prepare import open_log
 from autodim.stages.report import curve
@@ -64,6 +65,19 @@ def test_work_that_is_done_is_skipped_and_another_budget_keeps_the_pretraining(r
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert (run.folder / "previous" / "prune-1").is_dir()
     search(run.config, QUIET)
+
+
+def test_a_refused_command_leaves_the_run_as_it_was(run):
+    before = {p: p.read_bytes() for p in run.folder.glob("*") if p.is_file()}
+    with pytest.raises(BudgetError):
+        search(changed(run.config, "prune", budget={"unit": "params", "amount": 1}), QUIET)
+    assert {p: p.read_bytes() for p in run.folder.glob("*") if p.is_file()} == before
+
+
+def test_a_dry_run_reads_the_log_that_the_config_names_not_the_one_that_was_prepared(run):
+    assert plan(run.config)["slots"] > 0
+    with pytest.raises(DataError, match="nosuch"):
+        plan(changed(run.config, "data", path="nosuch.csv"))
 
 
 def test_cut_equals_the_masked_uniform_model(run, tmp_path):
