@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of indented JSON with sorted keys; NaN is refused."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """`write_bytes` of indented JSON with sorted keys; numbers that are not finite become null."""
+    write_text(path, json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """A JSON value whose numbers that are not finite (JSON has none: an AUC of one class, the slope of a single point)
+    are None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
 
 
 def read_json(path: Path) -> Any:

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1-7 the user's to solve (`autodim.errors`); 130 and 143 stop
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -41,6 +42,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from autodim import __version__
+
+        typer.echo(f"autodim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Finds how wide each embedding table of a recommender model should be, within a budget."""
+
+
 START, ROAD, AFTER = "Start here", "The road, stage by stage", "Afterwards"
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=START)(search)

@@ -12,6 +12,7 @@ import typer
 
 from autodim.config import catalogue, load_config
 from autodim.config.schema import Config
+from autodim.files import finite
 
 if TYPE_CHECKING:
     from autodim.training.progress import Progress
@@ -44,8 +45,8 @@ def progress(as_json: bool, quiet: bool) -> Progress:
 
 
 def print_json(value: Any) -> None:
-    """A machine-readable result."""
-    typer.echo(json.dumps(value, indent=1, allow_nan=False))
+    """A machine-readable result; numbers that are not finite become null."""
+    typer.echo(json.dumps(finite(value), indent=1, allow_nan=False))
 
 
 def finished_data(name: str) -> Path | None:

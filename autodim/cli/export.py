@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def export(
         typer.echo(f"{out}: {write_weights(run, out, chosen)} tensors", err=True)
         return
     found = text(run, kind)
+    for problem in json.loads(found)["problems"] if kind == "torchrec" else ():
+        typer.echo(f"torchrec: {problem}", err=True)
     if out is None:
         typer.echo(found, nl=not found.endswith("\n"))
     else:

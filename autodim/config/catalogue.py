@@ -110,7 +110,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "avazu": "the raw Avazu format: CSV with a header, `click` and `hour`",
     },
     "retrain_modes": {
-        "warm": "kept columns and upper layers go on; the first loss equals the cut model's; the default",
+        "warm": "starts as the cut model, with its loss; where no evaluation is better, that stays; the default",
         "warm_cold_first": "warm with a fresh first dense layer (SSEDS paper)",
         "cold": "fresh weights at the found widths",
         "none": "the cut model as it is",

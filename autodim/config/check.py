@@ -88,6 +88,18 @@ def _precision(config: Config) -> Iterator[Problem]:
     if prune.nested and prune.strategy in ("manual", "uniform", "uniform_int8", "spectral_uniform"):
         why = f"prune.strategy: {prune.strategy}, whose widths do so anyway or are given"
         yield idle(("prune", "nested"), why, ("prune", "strategy"))
+    if prune.nested and prune.strategy in ("search", "optembed"):
+        yield Problem(
+            ("prune", "nested"),
+            f"prune.nested: with prune.strategy: {prune.strategy} each budget has its own search, which nothing ties "
+            "to that of a smaller one; take out one",
+        )
+    if prune.nested and prune.tasks.combine == "worst":
+        yield Problem(
+            ("prune", "nested"),
+            "prune.nested: with prune.tasks.combine: worst each budget weighs the tasks anew, so that a larger one may "
+            "take dimensions back; take out one",
+        )
     if prune.precision != "auto":
         return
     found = "prune.precision: auto trades width against precision"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from autodim.config.spelling import closest, plain_key, shown
 from autodim.config.yaml_text import KeyPath
 
 Marks = dict[KeyPath, str]  # path -> where it was set: "my.yaml:12", "override", "preset paper"
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _TRUE, _FALSE = ("yes", "on", "y", "true"), ("no", "off", "n", "false")
 
 
@@ -106,7 +108,10 @@ def _number_hint(text: str) -> str:
     """`1_000`, `1,000`, `25%` and quoted numbers, written as the reader wants them."""
     share = text.endswith("%")
     try:
-        number = float(text.rstrip("%").replace(",", "").replace("_", "")) / (100 if share else 1)
+        bare = text.rstrip("%").replace("_", "")
+        # `1,000` is a thousand, `0,25` a decimal comma
+        bare = bare.replace(",", "") if THOUSANDS.fullmatch(bare) else bare.replace(",", ".")
+        number = float(bare) / (100 if share else 1)
     except ValueError:
         return ""
     if not math.isfinite(number):

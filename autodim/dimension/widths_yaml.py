@@ -55,7 +55,7 @@ BLOCK_KEYS = (
 )
 _HEAD = (
     "# The width of each slot, found by autodim. Edit `widths` by hand if you like: when the file is read again,\n"
-    "# costs are recomputed, and kept dimensions whose number no longer fits the width are forgotten.\n"
+    "# costs are recomputed (and `kept` dimensions, if any, forgotten where their number no longer fits the width).\n"
 )
 _LARGEST = 64 * 2**20  # characters; ten thousand slots of 128 scores are about 16 million
 

@@ -95,11 +95,13 @@ def dimension_map(slots: tuple[SlotRow, ...]) -> str:
     high = 20.0 if len(shown) <= 20 else 15.0
     step = high + 2
     shares = any(s.share is not None for s in shown)
+    own = all(s.kept is None for s in shown)  # a basis of its own for each slot
     right = left + columns * cell + 34
     room = WIDTH - right - 62
     top_share = max((s.share or 0.0 for s in shown), default=0.0) or 1.0
     every = next(e for e in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 10**6) if e * cell >= 24)
-    parts = [svg.text(names, 14, "slot", "head", "end"), svg.text(left, 14, "dimension of the uniform table", "head")]
+    axis = "direction, by falling worth" if own else "dimension of the uniform table"
+    parts = [svg.text(names, 14, "slot", "head", "end"), svg.text(left, 14, axis, "head")]
     parts += [svg.text(left + (j + 0.5) * cell, 33, str(j), "tick", "middle") for j in range(0, columns, every)]
     if shares:
         parts.append(svg.text(right, 14, "share of the whole score", "head"))

@@ -119,7 +119,8 @@ def continue_run(folder: Path, config: Config, data: Path, which: str, progress:
                     )
                 if stage == "retrain":
                     artifact.write_text(work / "widths.yaml", _grown_widths(source / "widths.yaml", log, config))
-                trained = train_network(network, log, train, derive(config.seed, "online"), work, session, start=begin)
+                seed = derive(config.seed, "online")
+                trained = train_network(network, log, train, seed, work, session, start=begin, counts_start=True)
                 finish(work, network, ModelConfig(**about["model"]), log, trained)
             progress.line(summary(stage, trained))
         network, _ = load_network(run.need(stage) / "model", device)

@@ -75,16 +75,23 @@ def say_collisions(log: EncodedLog, session: Session) -> None:
 
 
 def check_parts(log: EncodedLog) -> None:
-    """A search needs all three parts: one trains, one chooses, one judges.
+    """A search needs all three parts: one trains, one chooses, one judges; and the first two need every label.
 
     Raises:
-        DataError: a part without rows.
+        DataError: a part without rows, or one to train or to choose by without a label.
     """
     rows = {part: len(log.part(part)) for part in PARTS}
     for part, count in rows.items():
         if not count:
             shown = ", ".join(f"{name} {number:,}" for name, number in rows.items())
             raise DataError(f"data.split: no row is in the part {part} (rows: {shown}); give every part some")
+    for part in ("train", "valid"):
+        for label, mean in zip(log.labels, log.manifest.parts[part].positive_rate, strict=True):
+            if mean is None:
+                raise DataError(
+                    f"data.split: no row of the part {part} has the label {label!r} ({rows[part]:,} rows); cut the "
+                    "parts where each has some, or leave the label out"
+                )
 
 
 def encode_with_progress(

@@ -89,6 +89,7 @@ def train_network(
     session: Session,
     teacher: tuple[Network, float] | None = None,
     start: Callable[[list[torch.optim.Optimizer]], None] | None = None,
+    counts_start: bool = False,
 ) -> FitResult:
     """Train a network on a log with the optimizers that the config names; checkpoints in the folder, which is
     named after the stage.
@@ -96,6 +97,7 @@ def train_network(
     Args:
         teacher: the uncut network and the share of its probabilities in the training labels.
         start: puts the optimizers where an earlier training left them, for an online continuation.
+        counts_start: the network is a trained one, and stays as it is where no evaluation is better (see `Training`).
     """
     train, valid = log.part("train"), log.part("valid")
     for name, part in (("train", train), ("valid", valid)):
@@ -120,7 +122,8 @@ def train_network(
     if teacher is not None:
         train = distilled(train, teacher[0].to(device), teacher[1], device, log.tasks)
     course = log_course(config, log, seed)
-    training = Training(network, step, (train, valid), config, seed, folder / "checkpoints", rules.schedules, course)
+    where = folder / "checkpoints"
+    training = Training(network, step, (train, valid), config, seed, where, rules.schedules, course, counts_start)
     if start is not None:
         start(rules.optimizers)
     result = training.run(session.progress, folder.name, session.stop)
@@ -241,6 +244,11 @@ def summary(title: str, trained: FitResult) -> str:
     """One line about a training."""
     best = trained.best
     loss = "" if math.isnan(best.valid_logloss) else f", logloss {best.valid_logloss:.4f}"
+    if best.step == 0:
+        return (
+            f"{title}: none of {len(trained.points) - 1} evaluations was better than what it began with (valid "
+            f"{best_words(best)}{loss}), which is kept as it is; a lower learning rate may find more"
+        )
     return (
         f"{title}: best valid {best_words(best)}{loss} "
         f"(epoch {best.epoch + 1}, step {best.step:,} of {trained.steps:,})"

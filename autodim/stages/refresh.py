@@ -23,7 +23,7 @@ from autodim.dimension.blocks import Spans
 from autodim.dimension.budget import resolve
 from autodim.dimension.moments import Moments
 from autodim.dimension.refresh import Change, change_rows, decide, losses
-from autodim.dimension.statistics import item_widths
+from autodim.dimension.statistics import SPECTRAL, item_widths
 from autodim.dimension.strategies import STRATEGIES
 from autodim.dimension.strategies.assemble import allocation as assembled
 from autodim.dimension.strategies.spectral import factors_of, with_bias
@@ -120,7 +120,7 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
         full = carried(whole, log, maps)
         moments = live_moments(full, new.config, log, session, problem.spans)
         statistics, means = cached_score(new, uniform, log, session)
-        if any(e.projected and e.bias for e in before.entries):
+        if config.prune.strategy in SPECTRAL or any(e.projected and e.bias for e in before.entries):
             problem = with_bias(problem)
         budget = resolve(config.prune.budget, problem.cost, uniform_layout(log.slots, log.tables, config.model.width))
         question = Question(new, uniform, log, session, problem, budget, statistics, means)

@@ -21,7 +21,7 @@ from autodim.training.seeds import derive, generator
 
 
 def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = None) -> None:
-    """Train the model of an allocation into RUN/retrain/model.
+    """Train the model of an allocation into RUN/retrain/model. A warm start that no evaluation beats is the result.
 
     Args:
         widths: a widths file to use instead of the run's own allocation; hand-edited files are welcome.
@@ -67,7 +67,9 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
             teacher = load_network(run.need("pretrain") / "model", session.device)[0], config.retrain.distill
         live = live_folder(run, allocation) if warm else None
         begin = None if live is None else live_start(live, config.retrain.optimizer, session)
-        trained = train_network(network, log, config.retrain, seed, folder, session, teacher, begin)
+        # a cut is a trained model, unless its first layer was drawn anew
+        counts = warm and mode == "warm"
+        trained = train_network(network, log, config.retrain, seed, folder, session, teacher, begin, counts)
         finish(folder, network, model_of(config.model, allocation), log, trained)
     session.progress.line(summary("retrain", trained))
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())

@@ -107,7 +107,7 @@ def widen(run: Run, log: EncodedLog, session: Session, wish: Wish) -> dict[str, 
         anchor(start, spans, config.model.init_std, wish.fill, log, config.model.width, seed)
         measured = {"start": [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]}
         teacher = (network, config.retrain.distill) if config.retrain.distill else None
-        trained = train_network(start, log, config.retrain, seed, folder, session, teacher)
+        trained = train_network(start, log, config.retrain, seed, folder, session, teacher, counts_start=True)
         finish(folder, start, model, log, trained)
         measured["model"] = [m.to_json() for m in evaluate(start, log.part("test"), session.device, log.tasks)]
         artifact.write_text(folder / "widths.yaml", allocation.to_yaml())

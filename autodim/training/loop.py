@@ -52,6 +52,8 @@ class Training:
         folder: where checkpoints go; None: nowhere, and nothing is resumed.
         schedules: of the step's optimizers; each moves on after every update.
         course: which rows are read when; default: epochs over all of them.
+        counts_start: what the network begins with is a trained model: it is evaluated too (at step 0), and is the
+            result where no later evaluation is better. It takes no patience. Not in windows, whose last weights count.
 
     Raises:
         ValueError: a policy `rollback` without a folder.
@@ -67,6 +69,7 @@ class Training:
         folder: Path | None = None,
         schedules: Sequence[LRScheduler] = (),
         course: Course | None = None,
+        counts_start: bool = False,
     ):
         self.network, self.step, (self.train, self.valid) = network, step, parts
         self.config, self.seed, self.schedules = config, seed, schedules
@@ -93,6 +96,7 @@ class Training:
         self.rollbacks = 0
         self.stopped = False
         self.saved_at = -1
+        self.counts_start = counts_start and self.course.judged
 
     def run(self, progress: Progress, title: str, stop: StopFlag | None = None) -> FitResult:
         """Train to the end, from the last checkpoint where there is one.
@@ -102,6 +106,7 @@ class Training:
             TrainingError: the loss is not finite.
         """
         began = time.monotonic()
+        start = self._start() if self.counts_start else None  # also of a resumed training: it is built anew each time
         self._resume()
         course, total = self.course, self.course.total
         if self.config.watch.policy == "rollback" and self.position == 0 and self.saved_at < 0:
@@ -136,10 +141,24 @@ class Training:
                 raise Interrupted(stop.signum)
         feed.close()
         assert self.best is not None, "at least one evaluation a run"
+        points = tuple(self.points)
+        if start is not None:
+            points = (start[0], *points)
+            if not better(self.best, start[0]):
+                self.best, self.best_weights, self.best_state = start
         self.network.load_state(self._best_weights())
         for event in self.detector.end() if not self.stopped else ():
             self._tell(replace(event, attempt=self.rollbacks), progress)
-        return FitResult(tuple(self.points), self.best, time.monotonic() - began, self.position, tuple(self.events))
+        return FitResult(points, self.best, time.monotonic() - began, self.position, tuple(self.events))
+
+    def _start(self) -> tuple[Point, dict[str, Tensor], tuple[dict[str, Tensor], list[dict[str, Any]]]]:
+        """The evaluation of what the training begins with, and copies of its weights and of the optimizers' state."""
+        found = evaluate(self.network, self.valid, self.device, self.step.tasks)
+        lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
+        point = Point(0, 0, math.nan, found[0].auc, found[0].logloss, lr, {}, *self._judged(found))
+        tensors, rest = optimizer_tensors(self.step.optimizers)
+        state = {k: v.clone() for k, v in tensors.items()}, rest
+        return point, {k: v.clone() for k, v in self.network.state().items()}, state
 
     def _note(self, epoch: int) -> str:
         best = f"best valid {best_words(self.best)}" if self.best else ""

@@ -23,7 +23,7 @@ class Metrics:
     Attributes:
         auc: area under the ROC curve, ties counted half; NaN when a class is absent.
         logloss: mean cross-entropy in nats.
-        calibration: mean predicted over mean observed rate (1 is calibrated).
+        calibration: mean predicted over mean observed rate (1 is calibrated); infinite without positives.
         rows: rows with a label.
         rmse: root mean squared error, mae: mean absolute error, both in the label's unit; r2: 1 less the share of the
             rows' variance that is left, NaN where they do not vary. None where the task is binary; where it is a
@@ -41,9 +41,9 @@ class Metrics:
     error: float | None = None
 
     def to_json(self) -> dict[str, float | int | None]:
-        """A JSON object; NaN becomes null, and what only a regression has is left out elsewhere."""
+        """A JSON object; NaN and infinities become null, and what only a regression has is left out elsewhere."""
         return {
-            k: (None if v is None or math.isnan(v) else v)
+            k: (None if v is None or not math.isfinite(v) else v)
             for k, v in asdict(self).items()
             if self.rmse is not None or k in ("auc", "logloss", "calibration", "rows")
         }

@@ -87,6 +87,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"prune": {"strategy": "manual"}}, "prune.widths: missing"),
     ({"prune": {"alpha": 0.5}}, "only with power_rule"),
     ({"prune": {"nested": True, "strategy": "uniform"}}, "prune.nested: has no effect"),
+    ({"prune": {"nested": True, "strategy": "search"}}, "each budget has its own search"),
     ({"prune": {"precision": "auto"}}, "prune.budget.unit=serving_bytes"),
     (
         {"prune": {"precision": "auto", "strategy": "power_rule", "budget": {"unit": "serving_bytes", "share": 0.1}}},

@@ -47,6 +47,14 @@ def test_text_is_taken_as_typed() -> None:
     assert load(r'data.delimiter="\t"').config.data.delimiter == "\t"
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("0,25", "0.25"), ("25%", "0.25"), ("1,000", "1000"), ("1,000.5", "1000.5")]
+)
+def test_numbers_as_people_write_them_are_told_as_they_are_meant(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"write {meant}, without quotes"):
+        load(f"pretrain.optimizer.tables.lr={typed}")
+
+
 def test_later_overrides_win() -> None:
     assert load("seed=1", "seed=2").config.seed == 2
 

@@ -206,18 +206,22 @@ def test_many_costs_at_once_are_those_one_by_one(rows, common, slots, bias, unit
     assert costs.tolist() == [cost.of(b, slots) for b in blocks]
 
 
-@pytest.mark.parametrize("strategy", ["sseds", "magnitude", "random", "frequency_tiers", "power_rule", "fourth_root"])
+@pytest.mark.parametrize(
+    "strategy", ["sseds", "magnitude", "random", "frequency_tiers", "power_rule", "fourth_root", "pep"]
+)
 def test_nested_strategies_never_take_a_dimension_back(strategy):
     rows = {"a": 5000, "b": 900, "c": 40, "d": 3}
     tables, slots = [Table(n, r) for n, r in rows.items()], [Slot(n, n) for n in rows]
     rng = np.random.default_rng(2)
     scores = {n: rng.random(16) for n in rows}
+    margins = {n: -np.sort(-rng.uniform(-0.9, 0.5, 32)) for n in rows}
     before = dict.fromkeys(rows, 0)
     for share in np.linspace(0.02, 1, 40):
         config = PruneConfig(budget=BudgetConfig(share=float(share)), nested=True, strategy=strategy)
         problem = make_problem(slots, tables, 16, config)
         budget = resolve(config.budget, problem.cost, problem.uniform)
-        widths = STRATEGIES[strategy](problem, budget, Statistics(scores=scores, magnitude=scores)).widths
+        statistics = Statistics(scores=scores, magnitude=scores, extra={"pep": margins})
+        widths = STRATEGIES[strategy](problem, budget, statistics).widths
         assert all(widths[n] >= before[n] for n in rows)
         before = widths
 

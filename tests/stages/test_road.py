@@ -80,6 +80,22 @@ def test_a_dry_run_reads_the_log_that_the_config_names_not_the_one_that_was_prep
         plan(changed(run.config, "data", path="nosuch.csv"))
 
 
+def test_a_part_to_choose_by_needs_every_label_and_one_to_judge_by_may_have_a_single_class(tmp_path):
+    frame = tiny_frame(1200)
+    frame["day"] = range(1200)
+    frame["late"] = [1 - i % 2 if i < 700 else None for i in range(1200)]
+    frame.loc[frame["day"] >= 1000, "click"] = 0
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    split = "data.split={by: time, column: day, valid: 0.167, test: 0.167}"
+    short = ("pretrain.epochs=1", "retrain.epochs=1", split)
+    run = search(tiny_config(tmp_path / "log.csv", tmp_path / "run", *short), QUIET)
+    found = artifact.read_json(run.stage("evaluate") / "results.json")["models"][0]["test"][0]
+    assert found["auc"] is None and found["calibration"] is None and found["logloss"] > 0
+    two = tiny_config(tmp_path / "log.csv", tmp_path / "two", *short, "data.labels=[click, late]", "model.name=mmoe")
+    with pytest.raises(DataError, match="no row of the part valid has the label 'late'"):
+        search(two, QUIET)
+
+
 def test_cut_equals_the_masked_uniform_model(run, tmp_path):
     """The masked model: columns that were not kept set to zero in the uniform model's tables."""
     shutil.copytree(run.folder, tmp_path / "run")

@@ -254,3 +254,37 @@ def test_a_loss_that_is_not_finite_stops_and_is_named():
         broken.network.tables.groups[0].weight.fill_(math.nan)
     with pytest.raises(TrainingError, match="not finite"):
         broken.run(QUIET, "broken")
+
+
+def begun(folder, counts, weights=None, **settings):
+    coarse = {"tables": {"name": "sgd", "lr": 20.0}, "dense": {"name": "sgd", "lr": 1.0}}
+    found = training(folder, **settings, **({"optimizer": coarse} if weights else {}))
+    if weights:
+        found.network.load_state(weights)
+    found.counts_start = counts
+    return found
+
+
+def test_a_trained_start_that_nothing_beats_is_the_result_and_takes_no_patience(tmp_path):
+    first = training(None, epochs=20, patience=100)
+    first.run(QUIET, "first")
+    weights = {k: v.clone() for k, v in first.network.state().items()}
+    worse = begun(tmp_path / "a", False, weights, patience=2).run(QUIET, "plain")
+    counted = begun(tmp_path / "b", True, weights, patience=2)
+    kept = counted.run(QUIET, "counted")
+    assert kept.best.step == 0 and math.isnan(kept.points[0].train_loss)
+    assert kept.points[1:] == worse.points and kept.best.valid_auc >= worse.best.valid_auc
+    assert all(torch.equal(v, weights[k]) for k, v in counted.network.state().items())
+    stopped = begun(tmp_path / "c", True, weights, patience=2)
+    with pytest.raises(Interrupted):
+        stopped.run(QUIET, "stopped", StopAfter(5))
+    again = begun(tmp_path / "c", True, weights, patience=2)
+    assert again.run(QUIET, "again").points[1:] == kept.points[1:]
+    assert all(torch.equal(v, weights[k]) for k, v in again.network.state().items())
+
+
+def test_a_start_that_is_beaten_changes_nothing_but_the_points(tmp_path):
+    plain, counted = begun(None, False), begun(None, True)
+    one, two = plain.run(QUIET, "plain"), counted.run(QUIET, "counted")
+    assert two.best == one.best and two.best.step > 0 and two.points[1:] == one.points
+    assert all(torch.equal(v, plain.network.state()[k]) for k, v in counted.network.state().items())

@@ -46,3 +46,8 @@ def test_the_error_of_an_auc_difference_is_its_spread_over_samples():
     assert torch.tensor(found).std().item() == pytest.approx(sum(errors) / 300, rel=0.12)
     assert auc_difference(first, first, labels) == (0, 0)
     assert all(math.isnan(v) for v in auc_difference(first, second, labels * 0))
+
+
+def test_one_class_alone_has_a_log_loss_and_neither_an_auc_nor_a_calibration():
+    found = evaluate_logits(torch.zeros(5, 1), torch.zeros(5, 1))[0].to_json()
+    assert found == {"auc": None, "calibration": None, "logloss": pytest.approx(math.log(2)), "rows": 5}

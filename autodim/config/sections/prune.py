@@ -141,7 +141,9 @@ class PruneConfig(Section):
         "fp32", description="how tables are served; int8: row-wise; auto: width against precision, slot by slot"
     )
     zero: Literal["drop", "keep_min", "mean"] = Field(
-        "drop", description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean"
+        "drop",
+        description="slots that earn nothing: zero vector, one dimension (multiple_of) each, or their mean; "
+        "spectral cuts keep the mean anyway",
     )
     slots: dict[str, SlotLimits] = Field(default_factory=dict, description="limits per slot")
     blocks: BlocksConfig = Field(

@@ -87,8 +87,8 @@ class RetrainConfig(TrainConfig):
 
     mode: Literal["warm", "warm_cold_first", "cold", "none"] = Field(
         "warm",
-        description="warm: kept columns and upper layers, first loss equals the cut model's; warm_cold_first: the same "
-        "with a fresh first dense layer (SSEDS paper); cold: fresh weights; none: the cut model as it is",
+        description="warm: starts as the cut model, which stays where no evaluation is better; warm_cold_first: "
+        "the same with a fresh first dense layer (SSEDS paper); cold: fresh weights; none: the cut model as it is",
     )
     distill: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="share of the uncut model's probabilities in the labels that are learnt (0: the labels alone)"

@@ -37,4 +37,5 @@ def by_thresholds(problem: Problem, budget: Budget, statistics: Statistics | Non
         curves.append(c.curve(np.zeros(len(c.widths))))
         # margins lie above -1; what the thresholds would not keep is taken last, but taken
         priorities.append(np.maximum(np.asarray(margins[table])[middles - 1] + 1.0, np.finfo(float).tiny))
-    return widths_only(problem, budget, "pep", by_order(curves, priorities, budget, fill=True), ())
+    fill = not problem.settings.nested
+    return widths_only(problem, budget, "pep", by_order(curves, priorities, budget, fill=fill), ())

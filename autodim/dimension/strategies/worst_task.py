@@ -37,6 +37,9 @@ def worst_task(problem: Problem, budget: Budget, statistics: Statistics | None, 
     Raises:
         RunError, BudgetError: as the strategy.
 
+    Each budget tries mixes of its own, so that the worst task's predicted loss may rise a little with the budget (by
+    the step of a width), and `nested` is refused with it.
+
     Cost: at most 24 allocations for two tasks, 41 for more; no pass over data.
     """
     plain = strategy(problem, budget, statistics)
