@@ -44,6 +44,12 @@ def refresh(
         name = ", ".join(c.slots)
         known = f"{found.matched[c.table]:.0%}"
         typer.echo(f"{name:<24} {c.before:>6} {c.proposed:>8} {c.after:>6} {c.gain:>+12.2e} {known:>10}  {c.decision}")
+    for table, (ids, share) in found.lost.items():
+        typer.echo(
+            f"note: {table}: {ids:,} ids ({share:.1%} of the old occurrences) are not in the new log and read as "
+            "unknown from now on; a log that covers both periods, or `autodim continue`, keeps them",
+            err=True,
+        )
     allocation = found.allocation
     typer.echo(
         f"{allocation.spent:,} of {allocation.asked:,} {allocation.unit}; the live model is in {out}/prune/model"

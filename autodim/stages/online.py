@@ -23,6 +23,7 @@ from autodim.data.manifest import source_hash
 from autodim.data.several import check_single
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.grow import grow_state, grow_weights, grown_layout
+from autodim.embedding.layout import uniform_layout
 from autodim.errors import ConfigError, RunError
 from autodim.optim.rows import RowOptimizer
 from autodim.stages.advice import CONTINUED
@@ -224,6 +225,9 @@ def _grown_widths(path: Path, log: EncodedLog, config: Config) -> str:
         stop = rows[entry.table] if entry.stop == ends[entry.table] else entry.stop
         long = replace(entry, stop=stop)
         entries.append(replace(long, cost=replace(cost, precision=long.precision).of(long.block, len(long.slots))))
+    spent, whole = sum(e.cost for e in entries), uniform_layout(log.slots, log.tables, allocation.common)
     note = "grown with new rows; the budget was kept when it was cut"
     notes = tuple(dict.fromkeys((*allocation.notes, note)))
-    return replace(allocation, entries=tuple(entries), spent=sum(e.cost for e in entries), notes=notes).to_yaml()
+    return replace(
+        allocation, entries=tuple(entries), spent=spent, uniform=cost.reference(whole), notes=notes
+    ).to_yaml()

@@ -59,12 +59,15 @@ class Refreshed:
 
     Attributes:
         changes: one a table. allocation: the new widths. matched: per table the share of its ids that the old log had.
+        lost: per table that loses ids the number of those that the new log does not have, and their share of the old
+            training rows' occurrences: they read as unknown from now on.
         kept_state: whether optimizer state was there to migrate.
     """
 
     changes: list[Change]
     allocation: Allocation
     matched: dict[str, float]
+    lost: dict[str, tuple[int, float]]
     kept_state: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class Refreshed:
             "asked": self.allocation.asked,
             "spent": self.allocation.spent,
             "kept_state": self.kept_state,
+            "lost": {table: {"ids": ids, "share": share} for table, (ids, share) in self.lost.items()},
             "tables": [{**row, "matched": self.matched[str(row["table"])]} for row in change_rows(self.changes)],
         }
 
@@ -149,8 +153,22 @@ def refresh(old: Run, out: Path, data: Path, session: Session, min_gain: float =
             artifact.write_text(folder / "widths.yaml", allocation.to_yaml())
         artifact.write_text(out / "widths.yaml", allocation.to_yaml())
         matched = {c.table: known_share(problem, c.table, maps) for c in changes}
-        found = Refreshed(changes, allocation, matched, state is not None)
+        lost = lost_ids(log_before, maps)
+        found = Refreshed(changes, allocation, matched, lost, state is not None)
         artifact.write_json(out / "refresh.json", found.to_json())
+    return found
+
+
+def lost_ids(old: EncodedLog, maps: dict[str, Tensor]) -> dict[str, tuple[int, float]]:
+    """Per table that loses ids: how many of the old log's it does not have any more, and the share of the old training
+    occurrences that were theirs."""
+    found = {}
+    for table, rows in maps.items():
+        counts = old.counts(table).double()
+        gone = torch.ones(len(counts), dtype=torch.bool)
+        gone[rows[rows >= 0]] = False  # row 0, the unknown id, always stays
+        if number := int(gone.sum()):
+            found[table] = number, float(counts[gone].sum() / counts.sum().clamp(min=1))
     return found
 
 

@@ -95,7 +95,8 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         unit = budget["unit"]
         spent, uniform, asked = (numbers.amount(budget[key], unit) for key in ("spent", "uniform", "asked"))
         share = numbers.share(budget["spent"], budget["uniform"])
-        lines.append(("budget", f"{spent} of {uniform} {unit} ({share}), asked at most {asked}"))
+        grown = ", before new ids came" if budget["spent"] > budget["asked"] else ""
+        lines.append(("budget", f"{spent} of {uniform} {unit} ({share}), asked at most {asked}{grown}"))
         blocks = {slot: w if isinstance(w, list) else [w] for slot, w in budget["widths"].items()}
         wide = sorted(blocks.items(), key=lambda item: -max(item[1]))
         more = f", and {len(wide) - SLOTS} more slots" if len(wide) > SLOTS else ""

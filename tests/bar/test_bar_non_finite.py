@@ -13,7 +13,7 @@ from tiny_runs import SMALL, copy_of_finished, finished, outcome, small_config, 
 
 from autodim.data.batches import Order
 from autodim.errors import DataError, TrainingError
-from autodim.stages import prune as prune_stage
+from autodim.stages import scores as scores_stage
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.prepare import open_log
 from autodim.stages.pretrain import build_log_network, log_rules
@@ -185,14 +185,14 @@ def test_scores_that_are_not_finite_never_decide_a_width(tmp_path, monkeypatch, 
     (run / "prune").rename(tmp_path / "aside")
     for scores in (run / "pretrain").glob("scores-*"):
         scores.rename(tmp_path / scores.name)
-    good = prune_stage.score
+    good = scores_stage.score
 
     def spoilt(*args, **rest):
         found = good(*args, **rest)
         found["g/item"][1] = value
         return found
 
-    monkeypatch.setattr(prune_stage, "score", spoilt)
+    monkeypatch.setattr(scores_stage, "score", spoilt)
     with pytest.raises(TrainingError, match="g/item"):
         walk(run)
     assert not (run / "prune" / "widths.yaml").exists()

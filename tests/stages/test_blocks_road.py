@@ -291,7 +291,7 @@ def test_helen_and_clippers_train_blocks(tiny_log, tmp_path, run):
     prune(other, open_log(run), CPU)
     retrain(other, open_log(run), CPU)
     history = json.loads((other.stage("retrain") / "history.json").read_text())
-    assert all(p["train_loss"] < 1 for p in history)
+    assert all(p["train_loss"] < 1 for p in history[1:])  # the first is what it began with
     assert artifact.is_valid(other.stage("retrain") / "model")
 
 

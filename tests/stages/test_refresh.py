@@ -201,6 +201,19 @@ def test_a_refresh_that_changes_nothing_predicts_what_the_live_model_did(runs):
     assert found.matched["user"] < 1 and found.matched["item"] == 1
 
 
+def test_ids_that_the_new_log_does_not_have_are_told_with_what_they_were_of_the_old_one(runs):
+    old, folder, found = runs
+    before, after = open_log(old), open_log(_run(folder))
+    for table in (t.name for t in before.tables):
+        values = before.vocabulary(table).values.to_pylist()
+        gone = set(values) - set(after.vocabulary(table).values.to_pylist())
+        ids, share = found.lost.get(table, (0, 0.0))
+        assert ids == len(gone)
+        counts = before.counts(table).double()
+        lost = sum(float(counts[1 + k]) for k, v in enumerate(values) if v in gone)
+        assert share == pytest.approx(lost / float(counts.sum()))
+
+
 def _run(folder):
     from autodim.stages.predict import open_run
 
@@ -291,7 +304,7 @@ def test_the_retrain_goes_on_with_the_migrated_state(runs, tmp_path):
             shutil.rmtree(folder_of / "prune" / "optimizer")
         run = type(new)(folder_of, new.config)
         retrain(run, log, CPU)
-        losses.append(json.loads((run.stage("retrain") / "history.json").read_text())[0]["train_loss"])
+        losses.append(json.loads((run.stage("retrain") / "history.json").read_text())[1]["train_loss"])  # 0: the start
     assert losses[0] != losses[1] and abs(losses[0] - losses[1]) < 0.05
 
 
