@@ -97,7 +97,9 @@ def search(
         label: the column that holds 0 and 1, or a label section (`{"name": "like", "column": "rating", "above": 3}`);
             several as a list, the first the main one.
         slots: columns (or slot sections) to use; default: what `autodim init` guesses from a sample: kinds of columns,
-            lists, and which to leave out (row numbers, times, near copies of the label).
+            lists, and which to leave out (row numbers, times, near copies of the label). Sizes are not guessed: width,
+            batch, hidden layers and `min_count` are a config's defaults, made for millions of rows; `autodim init`
+            writes smaller ones for a small log, and `settings` takes them.
         budget: `25% params`, `1000000 bytes`, `0.25 dims`; a number below 1 is a share of the parameters; or a section
             such as `{"max_auc_drop": 0.0005}`, a budget by quality.
         run: the run's folder; the same call again continues it.
