@@ -34,8 +34,10 @@ CHUNK = 2048
 
 
 def spread_rows(count: int, rows: int | None) -> Tensor:
-    """At most `rows` of `count` row numbers, evenly spread."""
-    return torch.linspace(0, count - 1, min(rows or count, count)).long() if count else torch.zeros(0).long()
+    """At most `rows` of `count` row numbers, evenly spread, the first and the last among them (None: all)."""
+    wanted = min(rows or count, count)
+    # in integers: float32 tells no neighbours apart above 2^24 and rounds the last one out of the rows
+    return torch.arange(wanted) * (count - 1) // max(wanted - 1, 1)
 
 
 def masked(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from autodim.dimension.spectral_tensors import task_tensors, to_tensors
 from autodim.embedding.group import Group
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.parts import slot_part
+from autodim.stages.edits import spread_rows
 from autodim.stages.session import Session
 from autodim.stages.task_scores import by_tasks
 from autodim.training.evaluation import CHUNK
@@ -67,7 +68,7 @@ def score(
     spectral = Spectral([layout.slots[p].name for p in group.positions], curvature)
     parts = Parts(network, spans or {})
     count = len(columns) if rows is None else min(rows, len(columns))
-    index = torch.linspace(0, len(columns) - 1, count).long() if count < len(columns) else None
+    index = spread_rows(len(columns), count) if count < len(columns) else None
     main = [t for t, task in enumerate(tasks) if task.role == "main"] or list(range(columns.labels.shape[1]))
     network.eval()
     frozen = [p.requires_grad for p in network.parameters()]
