@@ -15,10 +15,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over examples of one slot, in float64; those of disjoint batches add up where the shift is the same.
+    """Sums over the uses of one slot, in float64; those of disjoint batches add up where the shift is the same.
 
     Attributes:
-        count: examples.
+        count: uses, one an example unless the slot's module is used several times for some and not at all for others.
+        examples: all that were scored, those without a use among them.
         shift: D, subtracted from v before anything is multiplied (any vector near the mean keeps the digits).
         vectors: D, sum of v - shift.
         gradients: D, sum of g.
@@ -28,6 +29,7 @@ class Sums:
     """
 
     count: int
+    examples: int
     shift: Floats
     vectors: Floats
     gradients: Floats
@@ -46,18 +48,23 @@ class Sums:
             (getattr(self, name), getattr(other, name))
             for name in ("vectors", "gradients", "squares", "cross", "curvature")
         )
-        return Sums(self.count + other.count, self.shift, *(a + b for a, b in pairs))
+        counts = self.count + other.count, self.examples + other.examples
+        return Sums(*counts, self.shift, *(a + b for a, b in pairs))
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Moments of one slot over the scored examples (METHODS 1.2).
 
+    A slot whose module is used several times an example (a sequence of ids) has a v and a g for each use. What the mean
+    loss says is then summed over the uses of an example: E below is a mean over examples, of such a sum; means and
+    covariances are over uses.
+
     Attributes:
-        count: examples.
-        mean: mu = E[v], D.
+        count: uses; examples, where each has one.
+        mean: mu, the mean of v, D.
         gradient: E[g], D.
-        covariance: C = Cov[v], D x D.
+        covariance: C, the covariance of v, D x D.
         cross: M = E[(v - mu)^T g], D x D: the first-order term of a cut is linear in it.
         curvature: H, D x D, of the loss by v: Gauss-Newton or empirical Fisher.
     """
@@ -71,17 +78,17 @@ class Moments:
 
     @staticmethod
     def of(sums: Sums) -> Moments:
-        """Moments of sums over at least one example."""
-        n = sums.count
-        offset, gradient = sums.vectors / n, sums.gradients / n
+        """Moments of sums over at least one use."""
+        n, examples = sums.count, sums.examples
+        offset, gradient = sums.vectors / n, sums.gradients / examples
         covariance = sums.squares / n - np.outer(offset, offset)
         return Moments(
             count=n,
             mean=sums.shift + offset,
             gradient=gradient,
             covariance=_symmetric(covariance),
-            cross=sums.cross / n - np.outer(offset, gradient),
-            curvature=_symmetric(sums.curvature / n),
+            cross=sums.cross / examples - np.outer(offset, gradient),
+            curvature=_symmetric(sums.curvature / examples),
         )
 
     @property
@@ -93,7 +100,7 @@ class Moments:
         """Predicted change of the mean loss, in nats, when every v becomes `v @ matrix + constant`.
 
         `E[g . e] + 1/2 E[e H e^T]` with `e = v (matrix - I) + constant`, v taken as independent of the curvature;
-        what other slots change is ignored.
+        what other slots (and other uses of the same example) change is ignored.
 
         Args:
             matrix: D x D.

@@ -46,11 +46,19 @@ class Spectral:
         self.names = tuple(names)
         self.curvature = curvature
         self.batches = 0
-        self.counts = [0, 0]
+        self.counts = [0, 0]  # of vectors
+        self.examples = [0, 0]
         self._shift: Tensor | None = None  # S x D
         self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D; of OWN 2 x T x S x ...
 
-    def add(self, vectors: Tensor, jacobian: Tensor | Sequence[Tensor], residual: Tensor, weight: Tensor) -> None:
+    def add(
+        self,
+        vectors: Tensor,
+        jacobian: Tensor | Sequence[Tensor],
+        residual: Tensor,
+        weight: Tensor,
+        examples: int | None = None,
+    ) -> None:
         """Adds one batch; never waits for the device.
 
         Args:
@@ -58,6 +66,7 @@ class Spectral:
             jacobian: T x B x S x D, the gradient of each task's logit by the vectors.
             residual: B x T, p - y; 0 where a label is missing.
             weight: B x T, the curvature's weight: p (1 - p), or (p - y)^2; 0 where a label is missing.
+            examples: of which the B vectors are, where that is not one each: some may have several, and some none.
         """
         if vectors.dim() != 3 or vectors.shape[1] != len(self.names) or any(j.shape != vectors.shape for j in jacobian):
             raise ValueError(
@@ -90,6 +99,11 @@ class Spectral:
             sums["vectors"] += v.sum(0)
             sums["squares"] += _products(v, v)
         self.counts[half] += len(vectors)
+        self.skip(len(vectors) if examples is None else examples)
+
+    def skip(self, examples: int) -> None:
+        """Adds the examples of a batch that has no vectors: their loss does not change with a cut."""
+        self.examples[self.batches % 2] += examples
         self.batches += 1
 
     @property
@@ -119,7 +133,7 @@ class Spectral:
             )
         first, second = (
             {
-                name: Sums(self.counts[half], shift[i], *(arrays[kind][half, i] for kind in KINDS))
+                name: Sums(self.counts[half], self.examples[half], shift[i], *(arrays[kind][half, i] for kind in KINDS))
                 for i, name in enumerate(self.names)
             }
             for half in (0, 1)
@@ -176,7 +190,8 @@ def spectral(
         labels: `labels(batch)` -> the same shape, 0 and 1; NaN is a missing label.
         batches: anything that the two take; held-out rows.
         slots: slot name -> the module whose output (B x ... x D) is the slot's pooled vector; or one module whose
-            output is B x S x D, with the S names. A module used several times counts once for each use.
+            output is B x S x D, with the S names. A module used several times an example (or only in some batches) has
+            a vector for each use, and its predicted changes are those of all uses together.
         curvature: which H.
 
     Returns:
@@ -226,7 +241,7 @@ def _add(
 ) -> None:
     """Adds all uses of a module in one batch as one batch; each use has the terms of its example."""
     if not vectors:
-        part.batches += 1
+        part.skip(len(residual))
         return
     slots = len(part.names)
     values, slopes, terms = [], [], []
@@ -243,6 +258,5 @@ def _add(
         slopes.append(torch.stack([j.reshape(shape) for j in full]))
         uses = values[-1].shape[0] // max(len(v), 1)
         terms.append([x.repeat_interleave(uses, 0) for x in (residual, weight)])
-    part.add(
-        torch.cat(values), torch.cat(slopes, 1), torch.cat([r for r, _ in terms]), torch.cat([w for _, w in terms])
-    )
+    residuals, weights = (torch.cat(parts) for parts in zip(*terms, strict=True))
+    part.add(torch.cat(values), torch.cat(slopes, 1), residuals, weights, examples=len(residual))

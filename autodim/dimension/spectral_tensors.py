@@ -13,10 +13,13 @@ from autodim.dimension.spectral import KINDS, OWN, Spectral
 
 
 def to_tensors(spectral: Spectral) -> dict[str, Tensor]:
-    """Both halves as tensors by name, float64: `spectral/count`, `spectral.shift/SLOT`, `spectral.KIND/SLOT`; those of
-    all tasks together."""
+    """Both halves as tensors by name, float64: `spectral/count`, `spectral/examples`, `spectral.shift/SLOT`,
+    `spectral.KIND/SLOT`; those of all tasks together."""
     first, second = spectral.halves()
-    found = {"spectral/count": torch.tensor(spectral.counts, dtype=torch.float64)}
+    found = {
+        "spectral/count": torch.tensor(spectral.counts, dtype=torch.float64),
+        "spectral/examples": torch.tensor(spectral.examples, dtype=torch.float64),
+    }
     for name in spectral.names:
         found[f"spectral.shift/{name}"] = torch.from_numpy(first[name].shift)
         for kind in KINDS:
@@ -38,7 +41,7 @@ def task_tensors(spectral: Spectral, task: int) -> dict[str, Tensor]:
 def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Moments], dict[str, Moments], dict[str, Moments]]:
     """What `to_tensors` wrote: the moments per slot of all rows, and of each half (empty where a half has no rows)."""
     prefix = "spectral.shift/"
-    counts = [int(c) for c in tensors["spectral/count"]]
+    counts, examples = ([int(n) for n in tensors[f"spectral/{kind}"]] for kind in ("count", "examples"))
     everything: dict[str, Moments] = {}
     halves: tuple[dict[str, Moments], dict[str, Moments]] = ({}, {})
     for key, shift in tensors.items():
@@ -46,7 +49,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Moments], dic
             continue
         name = key.removeprefix(prefix)
         first, second = (
-            Sums(counts[h], shift.numpy(), *(tensors[f"spectral.{kind}/{name}"][h].numpy() for kind in KINDS))
+            Sums(counts[h], examples[h], shift.numpy(), *(tensors[f"spectral.{k}/{name}"][h].numpy() for k in KINDS))
             for h in (0, 1)
         )
         everything[name] = Moments.of(first + second)

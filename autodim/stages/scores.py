@@ -50,7 +50,7 @@ def cached_score(
     key = artifact.digest(
         {
             **spans_key(spans),
-            "format": 4,
+            "format": 5,
             "model": run_result(run, "pretrain"),
             "on": settings.on,
             "rows": settings.rows,

@@ -213,7 +213,7 @@ def test_the_predicted_change_is_the_measured_one_to_its_order():
     r = v @ w - y  # loss r^2 / 2, gradient r w, curvature w w^T
     zero = np.zeros(D)
     g = r[:, None] * w
-    sums = Sums(3000, zero, v.sum(0), g.sum(0), v.T @ v, v.T @ g, 3000 * np.outer(w, w))
+    sums = Sums(3000, 3000, zero, v.sum(0), g.sum(0), v.T @ v, v.T @ g, 3000 * np.outer(w, w))
     f = factorise({"a": Moments.of(sums)}, ridge=1e-4)
     for rank in range(D):
         cut = v @ f.encoder(rank) @ f.decoder(rank) + f.bias("a", rank)
