@@ -84,16 +84,17 @@ class BlockSums:
         self.counts[half] += len(vectors)
         self.batches += 1
 
-    def to_tensors(self, task: int | None = None) -> dict[str, Tensor]:
+    def to_tensors(self, scale: Tensor, task: int | None = None) -> dict[str, Tensor]:
         """Both halves by name, float64: `block/count`, `block.shift/BLOCK`, `block.KIND/BLOCK`.
 
         Args:
-            task: of which task the gradients and the curvature are; None: the sum over all.
+            scale: T, factor of each task's gradients and curvature: `Spectral.scale` of the same examples.
+            task: of which task they are; None: the sum over all.
         """
         if self._shift is None or not self.names:
             return {}
         found = {"block/count": torch.tensor(self.counts, dtype=torch.float64)}
-        sums = {kind: of_task(total, kind, task) for kind, total in self._sums.items()}
+        sums = {kind: of_task(total, kind, task, scale) for kind, total in self._sums.items()}
         for k, name in enumerate(self.names):
             found[f"block.shift/{name}"] = self._shift[k].cpu()
             found |= {f"block.{kind}/{name}": sums[kind][:, k].cpu().clone() for kind in KINDS}

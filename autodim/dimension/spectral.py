@@ -3,8 +3,9 @@
 Per slot, in float64: mu = E[v], C = Cov[v], M = E[(v - mu)^T g] and a curvature H of the loss by v (METHODS 1.2). For a
 logit z with cross-entropy everything comes from the logit's gradient J = dz/dv of each example: `g = (p - y) J`, the
 Gauss-Newton `H = E[p (1 - p) J^T J]`, or the empirical Fisher `H = E[(p - y)^2 J^T J]`; nothing is divided, so
-saturated examples are exact. Each task has its own M and H, and those of several add up. The Fisher agrees with the
-Gauss-Newton form near convergence and inflates on an overfitted model.
+saturated examples are exact. Each task has its own M and H, of its mean loss over the examples that have its label, as
+training minimises it; those of several add up. The Fisher agrees with the Gauss-Newton form near convergence and
+inflates on an overfitted model.
 
 Letters: B examples, S slots, D common width, T tasks.
 """
@@ -48,6 +49,7 @@ class Spectral:
         self.batches = 0
         self.counts = [0, 0]  # of vectors
         self.examples = [0, 0]
+        self._labelled: Tensor | None = None  # T
         self._shift: Tensor | None = None  # S x D
         self._sums: dict[str, Tensor] = {}  # 2 x S x D or 2 x S x D x D; of OWN 2 x T x S x ...
 
@@ -57,7 +59,7 @@ class Spectral:
         jacobian: Tensor | Sequence[Tensor],
         residual: Tensor,
         weight: Tensor,
-        examples: int | None = None,
+        known: Tensor | None = None,
     ) -> None:
         """Adds one batch; never waits for the device.
 
@@ -66,7 +68,8 @@ class Spectral:
             jacobian: T x B x S x D, the gradient of each task's logit by the vectors.
             residual: B x T, p - y; 0 where a label is missing.
             weight: B x T, the curvature's weight: p (1 - p), or (p - y)^2; 0 where a label is missing.
-            examples: of which the B vectors are, where that is not one each: some may have several, and some none.
+            known: examples x T bool, where there is a label. Some examples may have several of the B vectors, and some
+                none. None: each has one vector and all labels.
         """
         if vectors.dim() != 3 or vectors.shape[1] != len(self.names) or any(j.shape != vectors.shape for j in jacobian):
             raise ValueError(
@@ -99,12 +102,28 @@ class Spectral:
             sums["vectors"] += v.sum(0)
             sums["squares"] += _products(v, v)
         self.counts[half] += len(vectors)
-        self.skip(len(vectors) if examples is None else examples)
+        self.skip(torch.ones_like(residual, dtype=torch.bool) if known is None else known)
 
-    def skip(self, examples: int) -> None:
-        """Adds the examples of a batch that has no vectors: their loss does not change with a cut."""
-        self.examples[self.batches % 2] += examples
+    def skip(self, known: Tensor) -> None:
+        """Adds the examples of a batch that has no vectors: their loss does not change with a cut.
+
+        Args:
+            known: examples x T bool, where there is a label.
+        """
+        labelled = known.sum(0)
+        self._labelled = labelled if self._labelled is None else self._labelled + labelled
+        self.examples[self.batches % 2] += len(known)
         self.batches += 1
+
+    @property
+    def scale(self) -> Tensor:
+        """T float64, on the device: all examples for one that has the label of the task, 1 where none is missing.
+
+        Sums over a task's labelled examples times this, divided by all examples, are its mean over labelled ones.
+        """
+        assert self._labelled is not None, "nothing was added"
+        labelled = self._labelled.clamp(min=1).double()
+        return torch.full_like(labelled, sum(self.examples)) / labelled  # a number over a tensor rounds twice
 
     @property
     def tasks(self) -> int:
@@ -112,7 +131,8 @@ class Spectral:
         return self._sums["curvature"].shape[1] if self._sums else 0
 
     def halves(self, task: int | None = None) -> tuple[dict[str, Sums], dict[str, Sums]]:
-        """Sums of the even and of the odd batches, per slot.
+        """Sums of the even and of the odd batches, per slot; those of each task's gradients and curvature times
+        `scale`.
 
         Args:
             task: of which task the gradients and the curvature are; None: the sum over all.
@@ -122,7 +142,7 @@ class Spectral:
         """
         if self._shift is None:
             raise TrainingError(f"spectral: no batch was scored for {', '.join(self.names[:5])}; give at least one")
-        arrays = {kind: of_task(total, kind, task).cpu().numpy() for kind, total in self._sums.items()}
+        arrays = {kind: of_task(total, kind, task, self.scale).cpu().numpy() for kind, total in self._sums.items()}
         shift = self._shift.cpu().numpy()
         broken = [n for i, n in enumerate(self.names) if not all(np.isfinite(a[:, i]).all() for a in arrays.values())]
         if broken:
@@ -146,15 +166,19 @@ class Spectral:
         return {name: Moments.of(first[name] + second[name]) for name in self.names}
 
 
-def of_task(total: Tensor, kind: str, task: int | None) -> Tensor:
-    """Sums of one kind, 2 x T x ... for those of OWN, at one task or (None) added up over all; 2 x ..."""
+def of_task(total: Tensor, kind: str, task: int | None, scale: Tensor) -> Tensor:
+    """Sums of one kind, 2 x T x ... for those of OWN, at one task or (None) added up over all; 2 x ...
+
+    Args:
+        scale: T, factor of each task.
+    """
     if kind not in OWN:
         return total
     if task is not None:
-        return total[:, task]
-    found = total[:, 0].clone()  # one after the other: adding the tasks' own sums gives the same to the last bit
+        return total[:, task] * scale[task]
+    found = total[:, 0] * scale[0]  # one after the other: adding the tasks' own sums gives the same to the last bit
     for t in range(1, total.shape[1]):
-        found += total[:, t]
+        found += total[:, t] * scale[t]
     return found
 
 
@@ -187,7 +211,8 @@ def spectral(
     Args:
         model: scored in eval mode; its modes are restored, its gradients and weights not touched.
         logits: `logits(model, batch)` -> B or B x T, before the sigmoid.
-        labels: `labels(batch)` -> the same shape, 0 and 1; NaN is a missing label.
+        labels: `labels(batch)` -> the same shape, 0 and 1; NaN is a missing label. The loss is the sum over tasks of
+            each one's mean over the examples that have its label.
         batches: anything that the two take; held-out rows.
         slots: slot name -> the module whose output (B x ... x D) is the slot's pooled vector; or one module whose
             output is B x S x D, with the S names. A module used several times an example (or only in some batches) has
@@ -223,12 +248,13 @@ def spectral(
                 tasks = range(z.shape[1])
                 rows = [torch.autograd.grad(z[:, t].sum(), flat, allow_unused=True, retain_graph=True) for t in tasks]
             residual, weight = logit_terms(z, y, curvature)
+            known = ~y.isnan()
             position = 0
             for key, found in captured.items():
                 here = range(position, position + len(found))
                 position += len(found)
                 jacobians = [[rows[t][i] for t in tasks] for i in here]
-                _add(parts[key], found, jacobians, residual, weight)
+                _add(parts[key], found, jacobians, residual, weight, known)
     return {name: m for part in parts.values() for name, m in part.moments().items()}
 
 
@@ -238,10 +264,11 @@ def _add(
     jacobians: Sequence[Sequence[Tensor | None]],
     residual: Tensor,
     weight: Tensor,
+    known: Tensor,
 ) -> None:
     """Adds all uses of a module in one batch as one batch; each use has the terms of its example."""
     if not vectors:
-        part.skip(len(residual))
+        part.skip(known)
         return
     slots = len(part.names)
     values, slopes, terms = [], [], []
@@ -259,4 +286,4 @@ def _add(
         uses = values[-1].shape[0] // max(len(v), 1)
         terms.append([x.repeat_interleave(uses, 0) for x in (residual, weight)])
     residuals, weights = (torch.cat(parts) for parts in zip(*terms, strict=True))
-    part.add(torch.cat(values), torch.cat(slopes, 1), residuals, weights, examples=len(residual))
+    part.add(torch.cat(values), torch.cat(slopes, 1), residuals, weights, known)

@@ -111,13 +111,17 @@ def edited_losses(
     title: str,
     rows: int | None = None,
     tasks: Sequence[Task] = (),
+    importance: Mapping[str, float] | None = None,
 ) -> Tensor:
-    """E float64: mean loss under each edit, in nats, summed over the main tasks; missing labels are left out.
+    """E float64: loss under each edit, in nats: summed over the main tasks, of each the mean over the rows that have
+    its label times its importance. In the unit of the changes that moments predict.
 
     Args:
         tasks: what the labels ask for; empty: all are binary and main.
+        importance: factor of a task's loss, by name; those not named count once.
     """
     main = main_tasks(tasks, columns)
+    factors = task_factors(tasks, main, importance or {}).to(session.device)
     total = torch.zeros(len(edits), len(main), dtype=torch.float64, device=session.device)
     count = torch.zeros(len(main), dtype=torch.float64, device=session.device)
     for number, _, logits, labels in edited_logits(network, columns, edits, session, title, rows):
@@ -125,7 +129,7 @@ def edited_losses(
         total[number] += torch.where(known, values, 0.0)[:, main].sum(0, dtype=torch.float64)
         if number == 0:
             count += known[:, main].sum(0)
-    return (total / count.clamp(min=1)).sum(1).cpu()
+    return (total / count.clamp(min=1) * factors).sum(1).cpu()
 
 
 def edited_aucs(
@@ -171,3 +175,8 @@ def edited_aucs(
 def main_tasks(tasks: Sequence[Task], columns: Columns) -> list[int]:
     """Positions of the tasks that count; all where nothing is said of them."""
     return [t for t, task in enumerate(tasks) if task.role == "main"] or list(range(columns.labels.shape[1]))
+
+
+def task_factors(tasks: Sequence[Task], main: Sequence[int], importance: Mapping[str, float]) -> Tensor:
+    """What each main task's loss counts, float64; those not named count once."""
+    return torch.tensor([importance.get(tasks[t].name, 1.0) if tasks else 1.0 for t in main], dtype=torch.float64)

@@ -31,6 +31,7 @@ from autodim.stages.cut import cut_network
 from autodim.stages.evidence import EVIDENCE, with_evidence
 from autodim.stages.evidence.question import Question
 from autodim.stages.holdout import inputs_of
+from autodim.stages.importance import importance
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.refit import refit
@@ -173,7 +174,7 @@ def finish_cut(
 ) -> None:
     """What a strategy does to a cut network once all its tables are cut, in place (most do nothing)."""
     if allocation.strategy == "spectral_refit":
-        weights = dict(allocation.task_weights) or config.prune.tasks.weights
+        weights = dict(allocation.task_weights) or importance(config, log)
         refit(small, network, log.part(config.prune.on), session, config.prune.rows, log.tasks, weights)
 
 

@@ -232,4 +232,4 @@ def live_moments(full: Network, config: Config, log: EncodedLog, session: Sessio
     """Spectral statistics of the live model's slot vectors (their biases left out) on the new log; of blocks too."""
     settings = config.prune
     tensors = score(full, log.part(settings.on), session, settings.rows, settings.curvature, spans, log.tasks)
-    return weighed_statistics(tensors, 0, log, settings)[0].extra["spectral"]
+    return weighed_statistics(tensors, 0, log, config)[0].extra["spectral"]

@@ -38,8 +38,9 @@ def score(
 ) -> dict[str, Tensor]:
     """Score every dimension of every slot of a uniform network.
 
-    The loss is the sum of the losses of the batch's rows over the main tasks (missing labels left out), so that batches
-    weigh by their rows and the signed sums over batches are those of one large batch. Auxiliary tasks do not count.
+    The loss is the one that training minimises: the sum over the main tasks of each one's mean over the rows that have
+    its label; here times the number of scored rows, so that without missing labels it is the sum of the rows' losses.
+    Auxiliary tasks do not count.
 
     Args:
         columns: the rows to score on; held out unless the user says otherwise.
@@ -94,7 +95,7 @@ def score(
             torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
             for task, column in enumerate(logits.unbind(1))
         ]  # T of B x S x D
-        spectral.add(vectors.detach(), jacobian, residual, weight)
+        spectral.add(vectors.detach(), jacobian, residual, weight, ~batch.labels[:, main].isnan())
         parts.add(batch, lookup, jacobian, residual, weight)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):
@@ -106,10 +107,10 @@ def score(
         found[f"magnitude/{table.name}"] = weight.double().square().sum(0)
     for name, moments in spectral.moments().items():
         found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
-    found |= to_tensors(spectral) | parts.tensors()
+    found |= to_tensors(spectral) | parts.tensors(spectral.scale)
     if spectral.tasks > 1:
         own = [
-            _saliencies(spectral, tables, t) | task_tensors(spectral, t) | parts.task_tensors(t)
+            _saliencies(spectral, tables, t) | task_tensors(spectral, t) | parts.task_tensors(spectral.scale, t)
             for t in range(spectral.tasks)
         ]
         found |= by_tasks(own)
@@ -156,9 +157,9 @@ class Parts:
         vectors, masses = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
         self.sums.add(vectors, masses, [j.index_select(1, index) for j in jacobian], residual, weight)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything about the blocks, as `score` names it."""
-        found = self.sums.to_tensors()
+    def tensors(self, scale: Tensor) -> dict[str, Tensor]:
+        """Everything about the blocks, as `score` names it; `scale` as for `BlockSums.to_tensors`."""
+        found = self.sums.to_tensors(scale)
         for name, moments in block_moments(found)[0].items():
             found[f"mean/{name}"] = torch.from_numpy(moments.mean).float()
         found |= self._saliencies(found)
@@ -168,9 +169,9 @@ class Parts:
                 found[f"magnitude/{part(table, start, stop)}"] = squares
         return found
 
-    def task_tensors(self, task: int) -> dict[str, Tensor]:
+    def task_tensors(self, scale: Tensor, task: int) -> dict[str, Tensor]:
         """What one task has of its own of them."""
-        found = self.sums.to_tensors(task)
+        found = self.sums.to_tensors(scale, task)
         return {name: tensor for name, tensor in found.items() if is_own(name)} | self._saliencies(found)
 
     def _saliencies(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autodim import artifact
-from autodim.config.schema import PruneConfig
+from autodim.config.schema import Config
 from autodim.data.encoded import EncodedLog
 from autodim.dimension.block_moments import block_moments
 from autodim.dimension.blocks import Spans, cut_rows, part, spans_key
@@ -18,6 +18,7 @@ from autodim.dimension.spectral_tensors import from_tensors
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.tasks import weighed
 from autodim.stages.holdout import inputs_of
+from autodim.stages.importance import importance
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.score import score
@@ -70,20 +71,20 @@ def cached_score(
                 temporary / "about.json", {"rows": min(settings.rows or 2**62, len(log.part(settings.on)))}
             )
     tensors, rows = load_tensors(folder / "scores.safetensors"), artifact.read_json(folder / "about.json")["rows"]
-    statistics, means = weighed_statistics(tensors, rows, log, settings)
+    statistics, means = weighed_statistics(tensors, rows, log, run.config)
     if settings.precision == "auto":
         statistics = replace(statistics, extra={**statistics.extra, "rows": sampled_rows(network, log, spans)})
     return statistics, means
 
 
 def weighed_statistics(
-    tensors: dict[str, Tensor], rows: int, log: EncodedLog, settings: PruneConfig
+    tensors: dict[str, Tensor], rows: int, log: EncodedLog, config: Config
 ) -> tuple[Statistics, dict[str, Tensor]]:
-    """What `score` found on a log, its main tasks weighed as the settings say; and the mean vector of each slot."""
-    main = [task.name for task in log.tasks if task.role == "main"]
-    statistics, means = statistics_of(tensors, rows, main)
-    if any(settings.tasks.weights.get(name, 1.0) != 1 for name in statistics.tasks):
-        statistics = weighed(statistics, settings.tasks.weights, signed=True)
+    """What `score` found on a log, its main tasks weighed by their `importance`; and the mean vector of each slot."""
+    factors = importance(config, log)
+    statistics, means = statistics_of(tensors, rows, list(factors))
+    if any(factors[name] != 1 for name in statistics.tasks):
+        statistics = weighed(statistics, factors, signed=True)
     return statistics, means
 
 

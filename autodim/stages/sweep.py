@@ -29,6 +29,7 @@ from autodim.stages.cells import cell
 from autodim.stages.cut import entry_cut
 from autodim.stages.cutter import Cutter
 from autodim.stages.evidence import EVIDENCE
+from autodim.stages.importance import importance
 from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
@@ -124,6 +125,7 @@ class Measure:
         self.labels = columns.labels.to(self.session.device)
         self.scores = cutter.logits(self.network, columns)
         self.tasks = self.log.tasks
+        self.importance = importance(self.run.config, self.log)
         self.base = evaluate_logits(self.scores, self.labels, self.tasks)
         self.cost = Cost(rows=len(columns))
 
@@ -189,11 +191,15 @@ class Measure:
             auc_half=_known(half_width(against[0].auc_error)),
             predicted=predicted,
             measured=sum(
-                m.loss - b.loss for m, b, task in zip(found, self.base, self.tasks, strict=True) if task.role == "main"
+                self.importance[task.name] * (m.loss - b.loss)
+                for m, b, task in zip(found, self.base, self.tasks, strict=True)
+                if task.role == "main"
             ),
             widths=allocation.block_widths,
             mode=mode,
-            loss_half=half_width(sum(one.loss_error for one in against)),
+            loss_half=half_width(
+                sum(factor * one.loss_error for factor, one in zip(self.importance.values(), against, strict=True))
+            ),
             uniform=allocation.uniform,
         )
 
@@ -206,7 +212,8 @@ def predicted_change(
     counts: Mapping[str, Tensor],
     factors: Mapping[str, Factors],
 ) -> float:
-    """Loss change that the moments predict for any cut of the network, in nats an example, summed over tasks."""
+    """Loss change that the moments predict for any cut of the network, in nats: of the sum over tasks of their mean
+    losses, each times its importance where the moments are weighed."""
     total = 0.0
     with torch.no_grad():
         spans = spans_of(allocation.entries)

@@ -25,9 +25,10 @@ class SweepRow:
         logloss: on the measured part, mean of the tasks, nats.
         auc_change: against the uncut model.
         auc_half: half width of its 95 % interval (DeLong, paired).
-        predicted: change of the loss that the statistics predict: summed over tasks, cross-slot terms ignored; of cuts
-            without a retrain.
-        measured: change of the loss on the measured part, summed over tasks.
+        predicted: change of the loss that the statistics predict, cross-slot terms ignored; of cuts without a retrain.
+            Of several tasks the sum: of each the mean loss over the rows that have its label, times its importance
+            (`stages.importance`: prune.tasks.weights; of logs that take turns the share of their batches too).
+        measured: the same change as it is on the measured part.
         widths: per slot; of a table in blocks the list of theirs.
         infeasible: why there are no figures; empty where there are.
         mode: how it was retrained; `none`: not.

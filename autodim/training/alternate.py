@@ -59,6 +59,7 @@ class Alternate:
         how: Literal["by_size", "equal"] = "by_size",
     ):
         self.logs = [one for one in logs if one.tasks]
+        self.tasks = tasks
         self.orders = [
             Order(one.stop - one.start, batch, derive(seed, "log", k) if k else seed) for k, one in enumerate(self.logs)
         ]
@@ -87,6 +88,11 @@ class Alternate:
 
     def held_out(self, epoch: int) -> Tensor | None:
         return None
+
+    def shares(self) -> list[float]:
+        """T: the share of the batches whose log has the task."""
+        counts = list(zip(self.per_epoch, self.away, strict=True))
+        return [1 - sum(n for n, away in counts if t in away) / self.steps for t in range(self.tasks)]
 
     def absent(self, epoch: int, step: int) -> tuple[int, ...]:
         return self.away[int(self.turn[step])]

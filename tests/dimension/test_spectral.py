@@ -127,6 +127,32 @@ def test_tasks_add_up_and_batches_do_not_matter():
     assert first["a"].count == 7 + 20 and second["a"].count == 23
 
 
+def test_a_tasks_moments_are_those_of_the_examples_that_have_its_label():
+    """Of a task that every fifth example has: gradients, cross and curvature as of these alone; those of two tasks add
+    up; means and covariances are of all."""
+
+    class Two(Small):
+        def forward(self, ids):
+            z = super().forward(ids)
+            return torch.stack([z, 0.5 - 2 * z], 1)
+
+    def found(labels, model, data):
+        slots = {"a": model.tables[0], "b": model.tables[1]}
+        return spectral(model, lambda m, b: m(b[0]), labels, data, slots)["a"]
+
+    model, data = Two(), [batch(100), batch(60, seed=2), batch(80, seed=3)]
+    rare = torch.full((100,), torch.nan)
+    rare[::5] = 0.0
+    both = found(lambda b: torch.stack([b[1], b[1] + rare[: len(b[1])]], 1), model, data)
+    none = found(lambda b: torch.stack([b[1], b[1] * torch.nan], 1), model, data)
+    alone = found(lambda b: torch.stack([b[1] * torch.nan, b[1]], 1), model, [(i[::5], y[::5]) for i, y in data])
+    own = np.outer(alone.mean - both.mean, alone.gradient)  # each is about a mean of its own
+    for name in ("gradient", "cross", "curvature"):
+        extra = getattr(alone, name) + (own if name == "cross" else 0.0)
+        np.testing.assert_allclose(getattr(both, name), getattr(none, name) + extra, rtol=1e-9, atol=1e-12)
+    assert both.count == 240 and np.array_equal(both.covariance, none.covariance)
+
+
 def test_float32_products_round_far_below_the_noise_of_the_sample():
     torch.manual_seed(0)
     v, j = 3 + torch.randn(5000, 2, D), torch.randn(1, 5000, 2, D)

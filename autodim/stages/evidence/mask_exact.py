@@ -8,10 +8,12 @@ import torch
 from autodim.dimension.scores import Floats
 from autodim.stages.edits import Edit, edited_losses, masked
 from autodim.stages.evidence.question import Question, kept
+from autodim.stages.importance import importance
 
 
 def mask_exact(question: Question) -> dict[str, Floats]:
-    """Per table D numbers: how much the mean loss falls by having each dimension (negative: it does harm).
+    """Per table D numbers: how much the mean loss falls by having each dimension (negative: it does harm); of several
+    tasks the sum of theirs, each times its importance.
 
     SSEDS (arXiv 2204.03281), equation 4, on the scored rows; slots that share a table lose the dimension together,
     since they are cut together; blocks of rows lose it each for its own ids.
@@ -23,6 +25,8 @@ def mask_exact(question: Question) -> dict[str, Floats]:
     settings = question.run.config.prune
     places = question.places
     common = question.problem.common
+    factors = importance(question.run.config, question.log)
+    key = question.rows_key() | ({} if set(factors.values()) <= {1.0} else {"tasks": factors})
 
     def work(_: object) -> dict[str, list[float]]:
         masks = 1 - torch.eye(common)  # one dimension gone in each row
@@ -36,8 +40,9 @@ def mask_exact(question: Question) -> dict[str, Floats]:
             "mask_exact",
             settings.rows,
             question.log.tasks,
+            factors,
         ).numpy()
         rise = (losses[1:] - losses[0]).reshape(len(places), common)
         return {t: row.tolist() for t, row in zip(places, rise, strict=True)}
 
-    return {t: np.array(v) for t, v in kept(question, "mask_exact", question.rows_key(), work).items()}
+    return {t: np.array(v) for t, v in kept(question, "mask_exact", key, work).items()}
