@@ -5,7 +5,8 @@ With the narrow tables and the model as they are, the logits are linear in every
 order: slot i adds `J_i . (u_i dP_i + db_i)`, u its stored vector, J the logit's gradient by the wide one. The step
 solves the damped normal equations of all of them together, towards labels `(1 - m) y + m sigmoid(uncut logit)`. It
 takes no learning rate, no order of rows and no seed. Every fifth row judges: the damping is the one whose step serves
-those rows best, and where none lowers their loss nothing is changed (few rows, or a model far from its optimum).
+those rows best, and where none lowers their loss nothing is changed (few rows, or a model far from its optimum). A
+task's loss is the mean over the rows that have its label, in the equations and to the judge.
 
 Letters: B rows of a chunk, U numbers of all projections and biases, T tasks, D common width.
 """
@@ -23,12 +24,12 @@ from autodim.data.tasks import Task
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.vectors import Stacked
 from autodim.errors import ConfigError
-from autodim.stages.edits import CHUNK, main_tasks, spread_rows
+from autodim.stages.edits import CHUNK, main_tasks, spread_rows, task_factors
 from autodim.stages.memory import available
 from autodim.stages.score import task_terms
 from autodim.stages.session import Session
 from autodim.training.distill import mixed_labels
-from autodim.training.losses import task_losses
+from autodim.training.losses import row_losses
 from autodim.training.network import Network
 
 MIX = 0.5  # share of the uncut model in the labels: alone it keeps the uncut model's own noise, labels alone over-fit
@@ -103,24 +104,32 @@ def _move(numbers: Sequence[Tensor], before: Sequence[Tensor], step: Tensor) -> 
 
 
 class _Count:
-    """Which tasks count, and for how much."""
+    """Which tasks count, and for how much: each one's loss is the mean over the rows that have its label, times its
+    importance."""
 
     def __init__(self, tasks: Sequence[Task], columns: Columns, importance: Mapping[str, float]):
         self.tasks = tasks
         self.main = main_tasks(tasks, columns)
-        self.factors = [importance.get(tasks[t].name, 1.0) if tasks else 1.0 for t in self.main]
+        self.factors = task_factors(tasks, self.main, importance)
+
+    def of_rows(self, columns: Columns, index: Tensor) -> list[float]:
+        """What the loss of one labelled row counts in the sum over some rows, per main task: 1 times its importance
+        where none of the labels is missing."""
+        labels = columns.labels.index_select(0, index.to(columns.device))[:, self.main]
+        labelled = (~labels.isnan()).sum(0).clamp(min=1).cpu().double()
+        return (self.factors * (torch.full_like(labelled, len(index)) / labelled)).tolist()
 
 
 def _loss(network: Network, columns: Columns, session: Session, index: Tensor, count: _Count) -> float:
-    """Weighted sum over rows and main tasks of the loss of the labels; NaN and infinities become infinite."""
-    factors = torch.tensor(count.factors, dtype=torch.float64, device=session.device)
-    total = torch.zeros((), dtype=torch.float64, device=session.device)
+    """Sum over main tasks of the mean loss of the labels, weighted; NaN and infinities become infinite."""
+    total = torch.zeros(len(count.main), dtype=torch.float64, device=session.device)
     with torch.inference_mode():
         for rows in index.split(CHUNK):
             batch = columns.batch(rows, session.device)
-            losses = task_losses(network(batch), batch.labels, True, count.tasks)[count.main]
-            total += (losses.double() * factors).sum() * len(rows)
-    value = float(total)
+            values, known = row_losses(network(batch), batch.labels, count.tasks)
+            total += torch.where(known, values, 0.0)[:, count.main].sum(0, dtype=torch.float64)
+    each = torch.tensor(count.of_rows(columns, index), dtype=torch.float64)
+    value = float((total.cpu() * each).sum()) / max(len(index), 1)
     return value if math.isfinite(value) else math.inf
 
 
@@ -132,8 +141,8 @@ def _equations(
     index: Tensor,
     count: _Count,
 ) -> tuple[Tensor, Tensor]:
-    """The normal equations over some rows: U x U and U, float64."""
-    tables = network.tables
+    """The normal equations of the loss that `_loss` judges by, times the rows: U x U and U, float64."""
+    tables, factors = network.tables, count.of_rows(columns, index)
     size = sum(p.numel() for p in tables.dense_parameters())
     products = torch.zeros(size, size, dtype=torch.float64, device=session.device)
     pull = torch.zeros(size, dtype=torch.float64, device=session.device)
@@ -149,7 +158,7 @@ def _equations(
         logits = network.model(Stacked(vectors), linear, batch.numeric).float()
         slopes, weights = task_terms(logits.detach(), wanted, count.tasks, "gauss_newton")
         residual, weight = -slopes.double(), weights.double()
-        for task, factor in zip(count.main, count.factors, strict=True):
+        for task, factor in zip(count.main, factors, strict=True):
             (slope,) = torch.autograd.grad(logits[:, task].sum(), [vectors], retain_graph=task != count.main[-1])
             features = _features(network, lookup, slope)
             scaled = features * (factor * weight[:, task, None]).sqrt()

@@ -85,17 +85,15 @@ def score(
         stop = min(start + chunk, count)
         batch = columns.batch(slice(start, stop) if index is None else index[start:stop], session.device)
         lookup = network.tables.lookup(batch, learn=True)
-        logits = network.logits(lookup, batch)[:, main]
-        residual, weight = task_terms(
-            logits, batch.labels[:, main], [tasks[t] for t in main] if tasks else [], curvature
-        )
+        logits, labels = network.logits(lookup, batch)[:, main], batch.labels[:, main]
+        residual, weight = task_terms(logits, labels, [tasks[t] for t in main] if tasks else [], curvature)
         vectors = lookup.leaves[0]  # B x S x D, in that order: a uniform network has one group
         # the gradient of each logit by its own vectors; that of the cross-entropy is (p - y) times it
         jacobian = [
             torch.autograd.grad(column.sum(), [vectors], retain_graph=task + 1 < logits.shape[1])[0]
             for task, column in enumerate(logits.unbind(1))
         ]  # T of B x S x D
-        spectral.add(vectors.detach(), jacobian, residual, weight, ~batch.labels[:, main].isnan())
+        spectral.add(vectors.detach(), jacobian, residual, weight, ~labels.isnan())
         parts.add(batch, lookup, jacobian, residual, weight)
         session.progress.update(stop)
     for parameter, before in zip(network.parameters(), frozen, strict=True):

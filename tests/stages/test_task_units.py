@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from autodim.config.reader import load_config
+from autodim.config.schema import BudgetConfig
+from autodim.stages import refit as refitting
 from autodim.stages.cutter import Cutter
 from autodim.stages.edits import Edit, edited_losses
 from autodim.stages.importance import importance
@@ -134,6 +136,25 @@ def test_a_sweep_measures_the_sum_that_is_predicted(cutter):
     both = [evaluate(network, rows, torch.device("cpu"), log.tasks) for network in (made.network, cutter.network)]
     expected = sum(factors[t.name] * (a.loss - b.loss) for t, a, b in zip(log.tasks, *both, strict=True))
     assert row.measured == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_refit_descends_the_loss_that_judges_it(cutter, monkeypatch):
+    """Without the uncut model in the labels the right side of its equations is minus the slope of the judge's loss, in
+    chunks of which some have no label of a task."""
+    monkeypatch.setattr(refitting, "MIX", 0.0)
+    monkeypatch.setattr(refitting, "CHUNK", 15)
+    log, rows, network = cutter.log, cutter.log.part("valid"), cutter.cut("spectral", BudgetConfig(share=0.5)).network
+    index = torch.arange(3, 603)
+    count = refitting._Count(log.tasks, rows, importance(cutter.run.config, log))
+    _, pull = refitting._equations(network, cutter.network, rows, CPU, index, count)
+    numbers = network.tables.dense_parameters()
+    before = [p.detach().clone() for p in numbers]
+    found = []
+    for step in (5e-4, -5e-4):
+        refitting._move(numbers, before, step * pull / pull.norm())
+        found.append(refitting._loss(network, rows, CPU, index, count))
+    slope = (found[0] - found[1]) / 1e-3
+    assert slope * len(index) == pytest.approx(-float(pull.norm()), rel=0.02)
 
 
 def test_blocks_of_a_table_share_its_gradient(cutter):
