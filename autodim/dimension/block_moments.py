@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from autodim.dimension.moments import Floats, Moments
-from autodim.dimension.spectral import OWN, of_task
+from autodim.dimension.spectral_sums import OWN, of_task
 
 KINDS = ("active", "mass", "vectors", "gradients", "squares", "cross", "curvature")
 _CHUNK = 4096

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autodim.dimension.moments import Moments, Sums
-from autodim.dimension.spectral import KINDS, OWN, Spectral
+from autodim.dimension.spectral_sums import KINDS, OWN, Spectral
 
 
 def to_tensors(spectral: Spectral) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from autodim.data.tasks import Task
 from autodim.dimension.block_moments import BlockSums, block_moments, is_own, saliency_of
 from autodim.dimension.blocks import Spans, part
 from autodim.dimension.scores import by_table
-from autodim.dimension.spectral import Curvature, Spectral, logit_terms
+from autodim.dimension.spectral import logit_terms
+from autodim.dimension.spectral_sums import Curvature, Spectral
 from autodim.dimension.spectral_tensors import task_tensors, to_tensors
 from autodim.embedding.group import Group
 from autodim.embedding.lookup import Lookup

@@ -112,7 +112,7 @@ def statistics_of(
     tensors: dict[str, Tensor], rows: int, tasks: Sequence[str] = ()
 ) -> tuple[Statistics, dict[str, Tensor]]:
     """Statistics from the tensors that `score` returns: `g/`, `half0/`, `half1/`, `magnitude/` TABLE, `mean/` SLOT, and
-    those of `dimension.spectral`.
+    those of `dimension.spectral_tensors`.
 
     Args:
         tasks: names of the main tasks.

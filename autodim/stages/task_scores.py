@@ -2,7 +2,8 @@
 
 What depends on a task (gradients, curvature, saliencies) stands under the name of the sum with `taskT/` before it, T
 being the place among the main tasks; what does not (means, covariances, magnitudes) stands once. Everything that a task
-has of its own is linear in the loss, so the sum over tasks is the statistic of the summed loss.
+has of its own is linear in the loss (its mean over the rows that have the label), so the sum over tasks is the
+statistic of the sum of these losses.
 """
 
 from __future__ import annotations

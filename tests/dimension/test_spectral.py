@@ -15,7 +15,8 @@ from autodim.dimension.factor import factorise, worth
 from autodim.dimension.moments import Moments, Sums
 from autodim.dimension.problem import make_problem
 from autodim.dimension.saliency import Saliency
-from autodim.dimension.spectral import Spectral, logit_terms, spectral
+from autodim.dimension.spectral import logit_terms, spectral
+from autodim.dimension.spectral_sums import Spectral
 from autodim.dimension.spectral_tensors import from_tensors, to_tensors
 from autodim.dimension.statistics import Statistics, stability
 from autodim.dimension.strategies import STRATEGIES

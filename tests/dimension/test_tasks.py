@@ -13,7 +13,7 @@ from autodim.dimension.allocation import Allocation, read_widths
 from autodim.dimension.budget import resolve
 from autodim.dimension.moments import Moments
 from autodim.dimension.problem import make_problem
-from autodim.dimension.spectral import OWN, Spectral
+from autodim.dimension.spectral_sums import OWN, Spectral
 from autodim.dimension.spectral_tensors import task_tensors, to_tensors
 from autodim.dimension.statistics import Statistics
 from autodim.dimension.strategies import strategy_for
