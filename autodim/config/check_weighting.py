@@ -93,6 +93,17 @@ def _method(config: Config, train: TrainConfig, path: KeyPath) -> Iterator[Probl
             f"{model} the tasks share all layers; use a model with towers",
             ("model", "name"),
         )
+    if model == "single" and (
+        weighting.name == "paperec" or (weighting.name in GRADIENTS and weighting.mode == "representation")
+    ):
+        option = "name" if weighting.name == "paperec" else "mode"
+        yield Problem(
+            (*path, option),
+            f"{key}.{option}: found {getattr(weighting, option)}, which compares gradients at a shared representation, "
+            "but in model.name: single the tasks share tables alone; use mode: exact of "
+            f"{', '.join(GRADIENTS)}, or a model with a layer below its tasks' towers",
+            ("model", "name"),
+        )
     if weighting.groups == "layer" and weighting.mode != "exact":
         yield Problem(
             (*path, "mode"),

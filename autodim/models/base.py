@@ -82,6 +82,14 @@ class Model(nn.Module):
         """Weights of the last layer that all tasks share, where GradNorm measures; never a table."""
         return [p for p in self.head() if p.ndim > 1]
 
+    def representation(self) -> list[nn.Module]:
+        """The modules whose outputs are the last representation that all tasks share, together.
+
+        Each runs once a forward pass, called as a module (and not read by another), and gives one tensor with the
+        examples in one of its dimensions. Empty: there is none, and no weighting can compare gradients there.
+        """
+        return []
+
     def penalty(self) -> Tensor | None:
         """A term of the objective that depends on the model's parameters alone, 0-dim; None: there is none.
 

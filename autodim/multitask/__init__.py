@@ -5,7 +5,8 @@ any other) and are chosen by the same key, `model.name`, with their options in `
 vectors through one product for all its experts, gates and towers, so mixed tables fold their projections into it.
 
 What goes in besides: `Front`, the shared input with the interactions that are asked for. What comes out besides logits:
-`own_parameters()`, what belongs to one task; `last_shared()`; `gates()`, what each task takes from which expert.
+`own_parameters()`, what belongs to one task; `last_shared()`; `representation()`, where tasks part; `gates()`, what
+each task takes from which expert.
 
 When to pick which:
 

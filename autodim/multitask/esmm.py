@@ -67,6 +67,10 @@ class ESMM(Model):
         """The conversion's network; the click's is reached by both losses."""
         return [[], self.networks.of(1)]
 
+    def representation(self) -> list[nn.Module]:
+        """The click's logit, B x 1: the last of what both losses reach."""
+        return [self.networks.rest[0]]
+
     def last_shared(self) -> list[nn.Parameter]:
         """The last layer of the click's network."""
         return [p for p in self.networks.last_of(0) if p.ndim > 1 and p.numel()]

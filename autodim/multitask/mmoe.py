@@ -55,6 +55,7 @@ class MMoE(Sharing):
         first = front.layer(experts * expert_hidden[0], parts=experts)
         self.experts = Experts(first, experts, expert_hidden, dropout)
         self.gate = nn.ModuleList(front.layer(experts, bias=False) for _ in range(tasks if self.per_task else 1))
+        self.mixed = nn.Identity()  # a module, so that what it passes on can be watched
         self.towers = Towers(tasks, expert_hidden[-1], towers, dropout)
 
     @classmethod
@@ -65,7 +66,7 @@ class MMoE(Sharing):
     def route(self, slots: SlotVectors, numeric: Tensor) -> tuple[list[Tensor], list[Gate]]:
         product, *scores = self.front([self.experts.first, *self.gate], slots, numeric)
         gates = torch.stack(scores, dim=1).softmax(-1)  # B x T x E
-        mixed = mix(gates, self.experts(product)).unbind(1)  # T of B x H
+        mixed = self.mixed(mix(gates, self.experts(product))).unbind(1)  # T of B x H
         labels = names(self.experts.count)
         told = [Gate(t if self.per_task else None, 1, labels, g) for t, g in enumerate(gates.unbind(1))]
         return list(mixed if self.per_task else mixed * len(self.towers)), told
@@ -78,6 +79,10 @@ class MMoE(Sharing):
         if not self.per_task:
             return own
         return [[*gate.parameters(), *tower] for gate, tower in zip(self.gate, own, strict=True)]
+
+    def representation(self) -> list[nn.Module]:
+        """What the experts say, B x E x H; with one gate its mixture of them, B x 1 x H, as that gate is shared too."""
+        return [self.experts if self.per_task else self.mixed]
 
     def last_shared(self) -> list[nn.Parameter]:
         return self.experts.last_weights()

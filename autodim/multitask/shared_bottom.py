@@ -54,6 +54,10 @@ class SharedBottom(Sharing):
     def first_layers(self) -> Sequence[SlotLinear]:
         return (*self.front.first_layers(), self.first)
 
+    def representation(self) -> list[nn.Module]:
+        """The bottom, whose end is activated also where it has one layer."""
+        return [self.rest]
+
     def last_shared(self) -> list[nn.Parameter]:
         layer = last_layer(self.rest) or list(self.first.parameters())
         return [p for p in layer if p.ndim > 1 and p.numel()]

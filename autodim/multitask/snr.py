@@ -173,5 +173,9 @@ class SNR(Sharing):
         own = super().own_parameters()
         return [[*routes.parameters(), *tower] for routes, tower in zip(self.task_routes, own, strict=True)]
 
+    def representation(self) -> list[nn.Module]:
+        """The sub-networks of the last level."""
+        return [self.networks[-1]]
+
     def last_shared(self) -> list[nn.Parameter]:
         return self.networks[-1].last_weights()  # type: ignore[operator]

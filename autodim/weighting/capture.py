@@ -39,11 +39,8 @@ class Captured:
 def shared_modules(model: nn.Module) -> list[nn.Module]:
     """The modules whose outputs are the last representation that all tasks share; empty where there is none.
 
-    None: the model has no parameters of the tasks' own (its last shared layer gives the logits), or the last shared
-    weights lie in the model itself and in no layer.
+    None: the model has no parameters of the tasks' own (its last shared layer gives the logits), or no layer is shared.
     """
     if not isinstance(model, Model) or not any(model.own_parameters()):
         return []
-    wanted = {id(p) for p in model.last_shared()}
-    owners = [m for m in model.modules() if any(id(p) in wanted for p in m.parameters(recurse=False))]
-    return [] if any(m is model for m in owners) else owners
+    return model.representation()

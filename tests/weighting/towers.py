@@ -48,6 +48,9 @@ class Towers(Model):
     def own_parameters(self):
         return [list(t.parameters()) for t in self.towers]
 
+    def representation(self):
+        return [self.bottom]
+
     def last_shared(self):
         return [p for p in self.bottom.last() if p.ndim > 1]
 
