@@ -156,7 +156,7 @@ class PLE(Sharing):
 
     def representation(self) -> list[nn.Module]:
         """The shared experts of the last level; what reaches it from the level before by own experts is left out."""
-        return [self.levels[-1].experts[-1]]  # type: ignore[index, union-attr, list-item]
+        return [self.levels[-1].experts[-1]]  # type: ignore[index, list-item]
 
     def last_shared(self) -> list[nn.Parameter]:
         return self.levels[-1].experts[-1].last_weights()  # type: ignore[index, union-attr]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autodim.report import numbers, svg
 from autodim.report.axes import Scale, bottom_axis, left_axis, padded, tick_digits, ticks
-from autodim.report.data import CurvePoint, ResultRow, WatchEvent
+from autodim.report.data import CurvePoint, ResultRow, WatchEvent, product
 
 _WIDTH, _HEIGHT = 470.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 456.0, 46.0, 208.0
@@ -104,8 +104,10 @@ def _chart(title: str, lines: list[Line], mark: tuple[float, float] | None, even
 
 
 def dot_plot(results: tuple[ResultRow, ...]) -> str:
-    """Test AUC of the retrained model and every baseline, best on top, with the spread over seeds; uncut as a line."""
-    shown = [r for r in results if r.role in ("retrained", "baseline") and numbers.known(r.auc)]
+    """Test AUC of the product and every baseline, best on top, with the spread over seeds; uncut as a line."""
+    found = product(results)
+    mine = None if found is None or found.role == "cut" else found
+    shown = [r for r in results if (r is mine or r.role == "baseline") and numbers.known(r.auc)]
     if not shown:
         return ""
     shown.sort(key=lambda r: -(r.auc or 0))
@@ -123,7 +125,7 @@ def dot_plot(results: tuple[ResultRow, ...]) -> str:
         parts.append(svg.text(x(uncut.auc), 16, f"{uncut.name}: {numbers.ratio(uncut.auc)}", "tick", anchor))
     for i, row in enumerate(shown):
         auc, y = row.auc or 0.0, top + (i + 0.5) * step
-        ours = row.role == "retrained"
+        ours = row is mine
         tip = f"{row.name}: {numbers.ratio(auc)}" + (f" ± {numbers.ratio(row.auc_sd)}" if row.auc_sd else "")
         tip += f", {row.seeds} seeds" if row.seeds > 1 else ""
         if ours:

@@ -5,7 +5,7 @@ Letters: S slots, D the uniform width. Anything that was not measured is None an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,8 +84,8 @@ class ResultRow:
 
     Attributes:
         name: e.g. `uniform 16 (before the cut)`, `cut, no retraining`, `retrained`, `frequency_tiers`.
-        role: `uncut` is the reference of all differences, `retrained` (else `cut`) the product, `served` the
-            product with its tables rounded.
+        role: `uncut` is the reference of all differences; the product is `served` (the retrained model with its tables
+            rounded), else `retrained`, else `cut`.
         auc: 0..1. logloss: nats. calibration: predicted clicks over true clicks, 1 is right.
         params: numbers of the embedding side. bytes: their memory in training, optimizer state included.
         seconds: training time. seeds: runs behind the means; auc_sd, logloss_sd: their standard deviation.
@@ -174,5 +174,11 @@ class ReportData:
 
     @property
     def product(self) -> ResultRow | None:
-        """The model that the run hands over: retrained, or cut where there was no retraining."""
-        return self.result("retrained") or self.result("cut")
+        """The model that the run hands over: as it is served, retrained, or cut where there was no retraining."""
+        return product(self.results)
+
+
+def product(results: Sequence[ResultRow]) -> ResultRow | None:
+    """Of a run's results the model that it hands over."""
+    roles: tuple[Role, ...] = ("served", "retrained", "cut")
+    return next((r for role in roles for r in results if r.role == role), None)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from autodim.report import numbers
-from autodim.report.data import ReportData, ResultRow
+from autodim.report.data import ReportData, ResultRow, product
 from autodim.report.verdict import Tone
 
 
@@ -45,6 +45,7 @@ class TableRow:
 def tiles(data: ReportData) -> list[Tile]:
     """The key figures, each against the uncut model where there is one; those that nobody measured are left out."""
     a, b = data.product or ResultRow(""), data.result("uncut") or ResultRow("")
+    trained = data.result("retrained") or a  # what is served is small, too, but needs no optimizer
     auc, logloss = _change(a.auc, b.auc), _change(a.logloss, b.logloss)
 
     def was(shown: str) -> str:
@@ -52,7 +53,12 @@ def tiles(data: ReportData) -> list[Tile]:
 
     found = [
         Tile("Embedding params", numbers.short(a.params), _of(a.params, b.params), was(numbers.count(b.params))),
-        Tile("Memory with optimizer", numbers.size(a.bytes), _of(a.bytes, b.bytes), was(numbers.size(b.bytes))),
+        Tile(
+            "Memory with optimizer",
+            numbers.size(trained.bytes),
+            _of(trained.bytes, b.bytes),
+            was(numbers.size(b.bytes)),
+        ),
         Tile("Test AUC", numbers.ratio(a.auc), _shown(auc), was(numbers.ratio(b.auc)), _tone(auc)),
         Tile(
             "Test logloss",
@@ -69,7 +75,7 @@ def tiles(data: ReportData) -> list[Tile]:
 def results_rows(results: tuple[ResultRow, ...]) -> list[TableRow]:
     """The results formatted, the best of all but the uncut model marked."""
     uncut = next((r for r in results if r.role == "uncut"), None)
-    rivals = [r for r in results if r.role != "uncut"]
+    rivals, ours = [r for r in results if r.role != "uncut"], product(results)
     best_auc = max((r.auc for r in rivals if r.auc is not None and numbers.known(r.auc)), default=None)
     best_loss = min((r.logloss for r in rivals if r.logloss is not None and numbers.known(r.logloss)), default=None)
     rows = []
@@ -78,7 +84,7 @@ def results_rows(results: tuple[ResultRow, ...]) -> list[TableRow]:
         rows.append(
             TableRow(
                 name=r.name,
-                ours=r.role == "retrained",
+                ours=r is ours and r.role != "cut",
                 auc=numbers.ratio(r.auc),
                 auc_sd=numbers.ratio(r.auc_sd) if r.auc_sd is not None else "",
                 auc_change=numbers.difference(_change(r.auc, reference.auc if reference else None)),

@@ -120,7 +120,7 @@ def cell_run(parent: Run, strategy: str, share: float, mode: str | None = None) 
 def cell_row(
     run: Run, share: float, allocation: Allocation, results: dict[str, Any], mode: str | None = None
 ) -> dict[str, Any]:
-    """One finished cell."""
+    """One finished cell; its figures are of the model as it is served."""
     models = {m["name"]: m for m in results["models"]}
     cut = models["cut"]["test"][0] if "cut" in models else {"auc": None, "logloss": None}
     return {
@@ -129,7 +129,7 @@ def cell_row(
         "share": share,
         "asked": allocation.asked,
         "spent": allocation.spent,
-        **_measured(run, "retrain", models["retrained"], results["labels"]),
+        **_measured(run, "retrain", models.get("served", models["retrained"]), results["labels"]),
         "cut_auc": cut["auc"],
         "cut_logloss": cut["logloss"],
         "truth_spearman": truth_spearman(run, allocation),

@@ -13,12 +13,13 @@ from autodim import artifact
 from autodim.config.schema import Config
 from autodim.data.columns import Columns
 from autodim.data.encoded import EncodedLog
+from autodim.dimension.allocation import Allocation
 from autodim.errors import ConfigError, RunError, did_you_mean
 from autodim.report.differences import Difference, SeedDifference, difference
 from autodim.stages.compare import Grid, Place, cell_run, seed_run
-from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
+from autodim.stages.serve import load_served
 from autodim.stages.tables import row_name
 from autodim.training.bounds import lost
 from autodim.training.checkpoints import load_tensors, save_tensors
@@ -91,9 +92,11 @@ def feasible(rows: Sequence[dict[str, Any]], strategy: str, mode: str | None, sh
 
 
 def logits_on_test(run: Run, stage: str, columns: Columns, device: Any) -> Tensor:
-    """Logits of a stage's model on the test rows, N x T; kept beside it and computed once a model."""
+    """Logits of a stage's model on the test rows as it is served, N x T; kept beside it and computed once a model."""
     folder: Path = run.folder / "test-logits"
-    key = run_result(run, stage)[:16]
+    widths = run.stage(stage) / "widths.yaml"
+    rounded = widths.is_file() and Allocation.from_yaml(widths.read_text(encoding="utf-8")).served_rounded
+    key = run_result(run, stage)[:16] + ("-served" if rounded else "")
     path = folder / f"{stage}-{key}.safetensors"
     if path.is_file():
         try:
@@ -102,8 +105,7 @@ def logits_on_test(run: Run, stage: str, columns: Columns, device: Any) -> Tenso
                 return logits.to(device)
         except RunError:
             pass  # cut short by a crash: made again
-    network, _ = load_network(run.stage(stage) / "model", device)
-    logits = predict(network, columns, device)
+    logits = predict(load_served(run.stage(stage), device), columns, device)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     save_tensors(temporary, {"logits": logits})

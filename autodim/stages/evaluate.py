@@ -18,7 +18,7 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
-from autodim.stages.serve import precisions, round_tables, served_bytes
+from autodim.stages.serve import load_served, precisions, round_tables, served_bytes
 from autodim.stages.session import Session
 from autodim.training.bounds import Allowed, lost
 from autodim.training.evaluation import evaluate as evaluate_network
@@ -33,12 +33,15 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     Where tables are served in fewer bits, the retrained model is measured once more with its tables so rounded.
     """
     stages = {"uniform": run.stage("pretrain"), "cut": run.stage("prune"), "retrained": run.need("retrain")}
+    allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
+    judged_served = allocation.served_rounded and run.config.prune.budget.by_quality
     inputs = artifact.digest(
         {
             "data": run_result(run, "prepare"),
             "retrain": run_result(run, "retrain"),
             "pretrain": run.done("pretrain") is not None and run_result(run, "pretrain"),
             "prune": run.done("prune") is not None and run_result(run, "prune"),
+            **({"quality": "served"} if judged_served else {}),
             **inputs_of(log),
         }
     )
@@ -51,7 +54,6 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             if (stage / "model").is_dir() and (name != "cut" or same_widths(run)):
                 row, gates[name] = _measure(run, name, stage / "model", log, session.device)
                 models.append(row)
-        allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
         if allocation.served_rounded:
             row, _ = _measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation)
             models.append(row)
@@ -94,7 +96,7 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     columns, device = log.part("test"), session.device
     labels = columns.labels.to(device)
     stages = [run.need("retrain"), run.need("pretrain")]
-    small, uncut = (predict(load_network(s / "model", device)[0], columns, device) for s in stages)
+    small, uncut = (predict(load_served(stage, device), columns, device) for stage in stages)
     found, limits = lost(small, uncut, labels, log.tasks), allowed(run.config)
     inside = limits.inside(found)
     verdict = "inside the limit" if inside else "NOT inside the limit with this confidence: give it more rows, or room"

@@ -114,9 +114,15 @@ def prune_inputs(run: Run, log: EncodedLog) -> str:
             "seed": config.seed,
             "widths": widths_text(settings.widths),
             **({"retrain": config.retrain.model_dump(mode="json")} if settings.budget.by_quality else {}),
+            **({"quality": "served"} if settings.budget.by_quality and rounds(config) else {}),
             **inputs_of(log),
         }
     )
+
+
+def rounds(config: Config) -> bool:
+    """Whether tables may be served in fewer bits than they are trained in."""
+    return config.prune.precision != "fp32" or config.prune.strategy == "uniform_int8"
 
 
 def widths_text(path: str | None) -> str | None:

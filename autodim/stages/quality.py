@@ -10,9 +10,10 @@ Two sets of held-out rows (`autodim.stages.holdout`) keep the search and the cla
    nothing is corrected for the number of budgets; and an answer whose larger neighbours failed is impossible, though
    greedy allocations need not get better with every budget.
 
-What is measured is the model that is handed over: the cut without a retrain, or (`measure`) the retrained one, each
-trained for it and kept in RUN/quality/. The one chosen is taken over by the stage `retrain` and not trained again.
-The test part has no say in any of this; `evaluate` looks at it once.
+What is measured is the model that is handed over, its tables rounded where they are served in fewer bits: the cut
+without a retrain, or (`measure`) the retrained one, each trained for it and kept in RUN/quality/. The one chosen is
+taken over by the stage `retrain` and not trained again. The test part has no say in any of this; `evaluate` looks at
+it once.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from autodim.errors import BudgetError, NoSafeCut
 from autodim.stages import no_cut
 from autodim.stages.cutter import CutModel, Cutter, with_budget
 from autodim.stages.evaluate import allowed
-from autodim.stages.model_folder import load_network
 from autodim.stages.prune import prune
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
+from autodim.stages.serve import load_served
 from autodim.stages.session import Session
 from autodim.training.bounds import Lost, lost
 from autodim.training.network import Network
@@ -201,7 +202,7 @@ class Search:
 
     def _retrained(self, cell: Run) -> Network:
         retrain(cell, self.log, self.session)
-        return load_network(cell.stage("retrain") / "model", self.session.device)[0]
+        return load_served(cell.stage("retrain"), self.session.device)
 
     def record(self, tries: list[Try], chosen: Try | None) -> dict[str, Any]:
         """What RUN/quality.json and RUN/prune/quality.json hold."""

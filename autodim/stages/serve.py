@@ -19,6 +19,7 @@ from autodim.embedding.quantise import rounded
 from autodim.errors import RunError
 from autodim.export.weights import KINDS, bias_key, block_key, expected_shapes, load
 from autodim.models.base import Model
+from autodim.stages.model_folder import load_network
 from autodim.training.network import Network
 
 
@@ -55,6 +56,15 @@ def round_tables(network: Network, allocation: Allocation) -> None:
         if entry.width and entry.precision != "fp32":
             weight = network.tables.read_block(entry.block)["weight"]
             weight.copy_(torch.from_numpy(rounded(weight.cpu().numpy(), entry.precision)))
+
+
+def load_served(stage: Path, device: torch.device | None = None) -> Network:
+    """The model of a stage's folder as it is handed over: its tables rounded as the widths file beside it says."""
+    network, _ = load_network(stage / "model", device)
+    widths = stage / "widths.yaml"
+    if widths.is_file():
+        round_tables(network, Allocation.from_yaml(widths.read_text(encoding="utf-8")))
+    return network
 
 
 def read_weights(network: Network, allocation: Allocation, path: Path, tasks: Sequence[Task] = ()) -> None:

@@ -30,7 +30,6 @@ from autodim.stages.cut import entry_cut
 from autodim.stages.cutter import Cutter
 from autodim.stages.evidence import EVIDENCE
 from autodim.stages.importance import importance
-from autodim.stages.model_folder import load_network
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.prune import prune
@@ -38,6 +37,7 @@ from autodim.stages.report import write_report
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
+from autodim.stages.serve import load_served
 from autodim.stages.session import Session
 from autodim.stages.sweep_cost import Cost, time_pass_and_epoch
 from autodim.stages.sweep_files import SweepRow, write_sweep
@@ -59,7 +59,7 @@ def sweep(
     modes: Sequence[str] = ("none",),
     cost: bool = False,
 ) -> list[SweepRow]:
-    """Cut the pretrained model at every budget and measure each cut.
+    """Cut the pretrained model at every budget and measure each cut, as it is served.
 
     Args:
         config: the resolved config; stages that are not finished are run (prepare, pretrain, the scoring pass).
@@ -156,7 +156,7 @@ class Measure:
         except BudgetError as refused:
             return self._infeasible(strategy, share, mode, refused)
         retrain(point, self.log, self.session)
-        network, _ = load_network(point.stage("retrain") / "model", self.session.device)
+        network = load_served(point.stage("retrain"), self.session.device)
         return self._row(network, allocation, strategy, share, mode, None)
 
     def _infeasible(self, strategy: str, share: float, mode: str, why: BudgetError) -> SweepRow:

@@ -9,17 +9,29 @@ from conftest import tiny_config, tiny_frame
 from safetensors.torch import load_file
 
 from autodim import artifact
-from autodim.config.schema import BudgetConfig
+from autodim.config.schema import BudgetConfig, QualityConfig
 from autodim.dimension.allocation import Allocation
 from autodim.embedding.quantise import decode, encode
 from autodim.errors import BudgetError, ConfigError, RunError
 from autodim.export.weights import load
+from autodim.report import numbers
+from autodim.report.rows import results_rows, tiles
+from autodim.stages import quality
+from autodim.stages.compare import Grid, Place, compare
+from autodim.stages.differences import differences
 from autodim.stages.export import write_weights
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import predict
-from autodim.stages.prepare import open_log
+from autodim.stages.prepare import open_log, prepare
 from autodim.stages.prune import check_feasible
+from autodim.stages.report import report_data
 from autodim.stages.search import search
+from autodim.stages.serve import round_tables
+from autodim.stages.session import Session
+from autodim.stages.sweep import sweep
+from autodim.training.bounds import lost
+from autodim.training.evaluation import predict as predict_logits
+from autodim.training.metrics import evaluate_logits
 from autodim.training.progress import Progress
 
 QUIET, CPU = Progress("quiet"), torch.device("cpu")
@@ -121,3 +133,87 @@ def test_uniform_int8_walks_the_road(run, tmp_path):
     found = allocation_of(other)
     assert models[-1]["name"] == "served" and models[-1]["precision"] == "int8"
     assert models[-1]["serve_bytes"] == found.spent <= found.asked
+
+
+# ---- whatever is judged is the served model
+
+
+def changed(run, folder, **prune):
+    """The run's config in another folder, with other settings of the cut."""
+    config = run.config.model_copy(update={"prune": run.config.prune.model_copy(update=prune)})
+    return config.model_copy(update={"run": str(folder)})
+
+
+def figures(folder, log, part="test"):
+    """Metrics of a finished retrain's model in float32 and with its tables rounded."""
+    found = []
+    for served in (False, True):
+        network, _ = load_network(folder / "model")
+        if served:
+            round_tables(network, Allocation.from_yaml((folder / "widths.yaml").read_text()))
+        found.append(predict_logits(network, log.part(part), CPU))
+    return found
+
+
+@pytest.mark.parametrize("measure", ["cut", "retrained"])
+def test_a_budget_by_quality_judges_the_served_model(run, tmp_path, measure, monkeypatch):
+    monkeypatch.setitem(quality.FINE, "retrained", 4.0)  # two retrains are enough here
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    budget = BudgetConfig(unit="serving_bytes", max_loss_increase=0.15)
+    asked = QualityConfig(measure=measure)
+    wish = changed(run, folder, precision="int8", budget=budget, quality=asked)
+    if measure == "cut":
+        wish = wish.model_copy(update={"retrain": wish.retrain.model_copy(update={"mode": "none"})})
+    done = search(wish, QUIET)
+    log = prepare(done, Session(CPU, QUIET))
+    record = artifact.read_json(done.stage("prune") / "quality.json")
+    chosen = next(one for one in record["tries"] if one["spent"] == record["spent"])
+    uncut = load_network(done.stage("pretrain") / "model")[0]
+    results = artifact.read_json(done.folder / "evaluate" / "results.json")
+    for part, told in (("confirm", chosen["confirmed"]), ("test", results["quality"]["lost"])):
+        base, labels = predict_logits(uncut, log.part(part), CPU), log.part(part).labels
+        plain, served = (
+            [x.to_json() for x in lost(s, base, labels)] for s in figures(done.stage("retrain"), log, part)
+        )
+        assert told == served and told != plain
+
+
+def test_a_sweep_s_retrained_points_are_served_models(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    wish = changed(run, folder, precision="int8")
+    rows = sweep(wish, ["spectral"], [0.15], QUIET, modes=("warm",))
+    log = open_log(run)
+    labels = log.part("test").labels
+    plain, served = (
+        evaluate_logits(scores, labels)[0].logloss
+        for scores in figures(folder / "sweep" / "spectral-0.15-warm" / "retrain", log)
+    )
+    assert rows[1].logloss == served != plain
+
+
+def test_a_comparison_is_one_of_served_models(run, tmp_path):
+    place = Place(tmp_path / "cmp", run.folder)
+    grid = Grid(("uniform_int8", "spectral"), (0.25,), (0,))
+    config = changed(run, tmp_path / "cmp", precision="fp32", strategy="uniform_int8")
+    rows = compare(config, place, grid, QUIET)
+    log = open_log(run)
+    labels = log.part("test").labels
+    folder = tmp_path / "cmp" / "seed-0" / "uniform_int8-0.25"
+    plain, served = figures(folder / "retrain", log)
+    row = next(r for r in rows if r["strategy"] == "uniform_int8")
+    assert row["logloss"] == evaluate_logits(served, labels)[0].logloss != evaluate_logits(plain, labels)[0].logloss
+    found = differences(config, place, grid, rows, "uncut", QUIET)
+    uncut = predict_logits(load_network(run.stage("pretrain") / "model")[0], log.part("test"), CPU)
+    one = next(d for d in found[0.25] if d.name == "uniform_int8")
+    assert one.loss.mean == lost(served, uncut, labels)[0].loss != lost(plain, uncut, labels)[0].loss
+
+
+def test_the_report_is_about_the_served_model(run):
+    data = report_data(run)
+    models = {m["name"]: m for m in artifact.read_json(run.folder / "evaluate" / "results.json")["models"]}
+    assert data.product.auc == models["served"]["test"][0]["auc"] and data.product.role == "served"
+    assert [r.ours for r in results_rows(data.results)] == [False, False, False, True]
+    memory = next(t for t in tiles(data) if t.name == "Memory with optimizer")
+    assert memory.value == numbers.size(models["retrained"]["train_bytes"])
