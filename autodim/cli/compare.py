@@ -69,7 +69,7 @@ def compare(
         rows = results[title] = run(settings, place, grid, progress(as_json, quiet))
         found = differences(settings, place, grid, rows, reference, progress(as_json, quiet))
         table = write_tables(folder, rows, found)
-        reports = write_reports(settings, place, grid, rows)
+        reports = write_reports(settings, place, grid, rows, progress(as_json, quiet))
         if as_json:
             continue
         from rich.console import Console

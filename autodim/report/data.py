@@ -89,6 +89,8 @@ class ResultRow:
         auc: 0..1. logloss: nats. calibration: predicted clicks over true clicks, 1 is right.
         params: numbers of the embedding side. bytes: their memory in training, optimizer state included.
         seconds: training time. seeds: runs behind the means; auc_sd, logloss_sd: their standard deviation.
+        gap: of a baseline the product's AUC less its own, paired over `gap_seeds` seeds; gap_half: half of the 95 %
+            interval of that, over seeds (where there are several) and test rows.
     """
 
     name: str
@@ -102,6 +104,9 @@ class ResultRow:
     seeds: int = 1
     auc_sd: float | None = None
     logloss_sd: float | None = None
+    gap: float | None = None
+    gap_half: float | None = None
+    gap_seeds: int = 0
 
 
 @dataclass(frozen=True)

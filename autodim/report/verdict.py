@@ -7,12 +7,10 @@ from typing import Literal
 
 from autodim.report import numbers
 from autodim.report.data import UNIT_WORDS, ReportData, ResultRow, Stability
+from autodim.training.student import quantile
 
 Tone = Literal["good", "even", "poor", "plain"]
-_SAME = 5e-4  # AUC differences below this are called equal when there are no seeds to judge by
-
-# Two-sided 95 % quantiles of Student's t by degrees of freedom (upper end of each range); few seeds need wide ones.
-_STUDENT = ((2, 4.30), (3, 3.18), (4, 2.78), (6, 2.45), (10, 2.23), (20, 2.09))
+_SAME = 5e-4  # AUC differences below this are called equal where nothing is known of their noise
 
 
 @dataclass(frozen=True)
@@ -64,24 +62,46 @@ def _against_baselines(product: ResultRow, results: tuple[ResultRow, ...]) -> li
     if not rivals or product.auc is None:
         return []
     best = max(rivals, key=lambda r: r.auc or 0.0)
-    lead = product.auc - (best.auc or 0.0)
-    noise = _noise(product, best)
+    lead, noise, how = _lead(product, best)
     figures = f"{best.name}, {numbers.ratio(best.auc)}"
-    if abs(lead) <= (noise if noise is not None else _SAME):
-        how = "within the spread over seeds" if noise is not None else "too close to tell from one seed"
+    if abs(lead) <= (_SAME if noise is None else noise):
         return [f"The best baseline is as good ({figures}): the difference of {numbers.difference(lead)} is {how}."]
     if lead < 0:
         return [f"A baseline is better: {figures} ({numbers.difference(-lead)} above this model)."]
+    if noise is None:
+        return [
+            f"It is above every baseline; the best of them is {figures} ({numbers.difference(-lead)}). With one seed "
+            "each nothing is known of the noise."
+        ]
+    close = [r.name for r in rivals if (found := _lead(product, r))[0] <= (_SAME if found[1] is None else found[1])]
+    if close:
+        return [
+            f"It beats the best baseline, {figures} ({numbers.difference(-lead)}), and cannot be told from "
+            f"{', '.join(close)}."
+        ]
     return [f"It beats every baseline; the best of them is {figures} ({numbers.difference(-lead)})."]
 
 
-def _noise(a: ResultRow, b: ResultRow) -> float | None:
-    """Half the 95 % interval of the difference of two means over seeds (unpaired); None without seeds on both sides."""
-    if a.seeds < 2 or b.seeds < 2 or a.auc_sd is None or b.auc_sd is None:
-        return None
-    freedom = a.seeds + b.seeds - 2
-    quantile = next((t for most, t in _STUDENT if freedom <= most), 2.0)
-    return quantile * (a.auc_sd**2 / a.seeds + b.auc_sd**2 / b.seeds) ** 0.5
+def _lead(product: ResultRow, rival: ResultRow) -> tuple[float, float | None, str]:
+    """By how much the product's AUC is above a rival's, half of that difference's 95 % interval (None: nothing is known
+    of it), and where a difference inside of it lies, in words.
+
+    Paired where the rival's row says so. Else by the spread over seeds: that of two means; or, of one seed against the
+    mean of several, the interval in which another seed would fall.
+    """
+    if rival.gap is not None and rival.gap_half is not None:
+        seeds = "one seed" if rival.gap_seeds == 1 else f"{rival.gap_seeds} seeds"
+        return rival.gap, rival.gap_half, f"inside its 95 % interval of ±{numbers.ratio(rival.gap_half)}, from {seeds}"
+    lead = (product.auc or 0.0) - (rival.auc or 0.0)
+    known = [(r.auc_sd, r.seeds) for r in (product, rival) if r.auc_sd is not None and r.seeds > 1]
+    words = "within the spread over seeds"
+    if len(known) == 2:
+        error = sum(sd**2 / n for sd, n in known) ** 0.5
+        return lead, quantile(0.975, sum(n - 1 for _, n in known)) * error, words
+    if len(known) == 1:
+        ((sd, n),) = known
+        return lead, quantile(0.975, n - 1) * sd * (1 + 1 / n) ** 0.5, words
+    return lead, None, "too close to tell from one seed"
 
 
 def stability_words(stability: Stability) -> tuple[str, Tone]:

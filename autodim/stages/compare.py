@@ -102,6 +102,11 @@ def compare(config: Config, place: Place, grid: Grid, progress: Progress) -> lis
     return rows
 
 
+def row_name(row: dict[str, Any]) -> str:
+    """What a cell is called in tables: its strategy, and how it was retrained where that is compared too."""
+    return f"{row['strategy']}, {row['mode']}" if row.get("mode") else str(row["strategy"])
+
+
 def seed_run(base: Run, place: Place, seed: int) -> Run:
     """The run that pretrains for a seed; a given run's own pretraining serves its own seed."""
     config = base.config.model_copy(update={"seed": seed})

@@ -16,11 +16,10 @@ from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation
 from autodim.errors import ConfigError, RunError, did_you_mean
 from autodim.report.differences import Difference, SeedDifference, difference
-from autodim.stages.compare import Grid, Place, cell_run, seed_run
+from autodim.stages.compare import Grid, Place, cell_run, row_name, seed_run
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import load_served
-from autodim.stages.tables import row_name
 from autodim.training.bounds import lost
 from autodim.training.checkpoints import load_tensors, save_tensors
 from autodim.training.device import set_up
@@ -49,6 +48,23 @@ def differences(
         raise ConfigError(
             f"--reference: found {reference!r}{did_you_mean(reference, list(dict.fromkeys([*first, *names])))}"
         )
+    found = paired(config, place, grid, rows, wanted, progress)
+    record = [
+        {"share": share, "model": name, "reference": wanted, "seeds": [asdict(s) for s in seeds]}
+        for share, models in found.items()
+        for name, seeds in models.items()
+    ]
+    artifact.write_json(place.folder / "differences.json", record)
+    return {share: [difference(n, wanted, seeds) for n, seeds in models.items()] for share, models in found.items()}
+
+
+def paired(
+    config: Config, place: Place, grid: Grid, rows: Sequence[dict[str, Any]], reference: str, progress: Progress
+) -> dict[float, dict[str, list[SeedDifference]]]:
+    """Per budget share and cell its differences to the reference (a name of `row_name`), one a seed that both have.
+
+    Cost: as `differences`.
+    """
     device = set_up(config.device, config.threads)
     base = place.home(config)
     log = EncodedLog.open(base.need("prepare") / "log")
@@ -66,23 +82,17 @@ def differences(
                 if cell.done("evaluate") is not None and feasible(rows, strategy, mode, share, seed):
                     name = row_name({"strategy": strategy, "mode": mode})
                     logits[name] = logits_on_test(cell, "retrain", columns, device)
-            if wanted not in logits:
+            if reference not in logits:
                 continue
             for name, scores in logits.items():
-                if name == wanted:
+                if name == reference:
                     continue
-                one = lost(scores, logits[wanted], labels, log.tasks)[0]
+                one = lost(scores, logits[reference], labels, log.tasks)[0]
                 if one.auc == one.auc:  # a number
                     pair = SeedDifference(seed, 0.0 - one.auc, one.auc_error, one.loss, one.loss_error)
                     found.setdefault(share, {}).setdefault(name, []).append(pair)
         progress.update(done)
-    record = [
-        {"share": share, "model": name, "reference": wanted, "seeds": [asdict(s) for s in seeds]}
-        for share, models in found.items()
-        for name, seeds in models.items()
-    ]
-    artifact.write_json(place.folder / "differences.json", record)
-    return {share: [difference(n, wanted, seeds) for n, seeds in models.items()] for share, models in found.items()}
+    return found
 
 
 def feasible(rows: Sequence[dict[str, Any]], strategy: str, mode: str | None, share: float, seed: int) -> bool:

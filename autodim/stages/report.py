@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,17 @@ from autodim.data.several import file_names
 from autodim.dimension.allocation import Allocation
 from autodim.dimension.budget import quality_words
 from autodim.report import numbers
-from autodim.report.data import BudgetRow, Command, CurvePoint, ReportData, ResultRow, Stability, Unit, WatchEvent
+from autodim.report.data import (
+    BudgetRow,
+    Command,
+    CurvePoint,
+    ReportData,
+    ResultRow,
+    Stability,
+    Unit,
+    WatchEvent,
+    product,
+)
 from autodim.report.html import render
 from autodim.report.labels import LabelRow
 from autodim.report.slots import slot_rows
@@ -29,17 +39,28 @@ from autodim.training.watch import Event
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
 
 
-def write_report(run: Run, baselines: tuple[ResultRow, ...] = (), path: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Means:
+    """The uncut model and the product as means over the seeds of a comparison; the first seed is the run's own."""
+
+    uncut: ResultRow | None
+    product: ResultRow
+    seeds: tuple[int, ...]
+
+
+def write_report(
+    run: Run, baselines: tuple[ResultRow, ...] = (), path: Path | None = None, means: Means | None = None
+) -> Path:
     """Draw RUN/report.html (or another file); needs a finished `evaluate`. One offline file, replaced atomically."""
     path = path or run.folder / "report.html"
-    artifact.write_text(path, render(report_data(run, baselines)))
+    artifact.write_text(path, render(report_data(run, baselines, means)))
     if path.parent == run.folder:
         run.reseal(path.name)
     return path
 
 
-def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
-    """Everything that a report shows, from the stages' artefacts."""
+def report_data(run: Run, baselines: tuple[ResultRow, ...] = (), means: Means | None = None) -> ReportData:
+    """Everything that a report shows, from the stages' artefacts; `means`: what stands in for the run's own figures."""
     results = artifact.read_json(run.need("evaluate") / "results.json")
     allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
     config = run.config
@@ -49,7 +70,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         budget=budget_row(run, allocation),
         slots=slot_rows(allocation, config.model.width),
-        results=(*result_rows(run, results), *(baselines or saved_baselines(run))),
+        results=(*over_seeds(result_rows(run, results), means), *(baselines or saved_baselines(run))),
         curves={name: curve(run, name) for name in ("pretrain", "retrain") if curve(run, name)},
         events={name: events(run, name) for name in ("pretrain", "retrain") if events(run, name)},
         stability=stability_of(run),
@@ -66,6 +87,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = ()) -> ReportData:
         environment=artifact.read_json(run.folder / "environment.json"),
         notes=(
             *([served] if (served := no_cut.words(run)) else ()),
+            *(means_notes(means) if means else ()),
             *quality_notes(run, results),
             *allocation.notes,
             *task_notes(results),
@@ -161,6 +183,31 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
             )
         )
     return rows
+
+
+def over_seeds(rows: Sequence[ResultRow], means: Means | None) -> list[ResultRow]:
+    """A run's own rows, those of the uncut model and of the product with their means over seeds."""
+    if means is None:
+        return list(rows)
+    handed = product(rows)
+    found = []
+    for row in rows:
+        mean = means.product if row is handed else means.uncut if row.role == "uncut" else None
+        if mean is None:
+            found.append(replace(row, name=f"{row.name}, seed {means.seeds[0]}"))
+            continue
+        keep = {"name": row.name, "role": row.role, "calibration": None}
+        found.append(replace(mean, **keep, **({"bytes": row.bytes} if row.role == "served" else {})))  # type: ignore[arg-type]
+    return found
+
+
+def means_notes(means: Means) -> tuple[str, ...]:
+    """What a report over seeds is of."""
+    seeds = ", ".join(map(str, means.seeds))
+    return (
+        f"The figures of the uncut model, the product and the baselines are means over the seeds {seeds}; widths, "
+        f"courses and whatever is named by its seed are those of seed {means.seeds[0]}.",
+    )
 
 
 def label_rows(run: Run, results: dict[str, Any], baselines: Sequence[ResultRow] = ()) -> list[LabelRow]:

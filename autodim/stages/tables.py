@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from autodim.config.schema import Config
 from autodim.report import numbers
 from autodim.report.compare import ComparisonRow, SeedResult, compare, comparison_csv, comparison_markdown, spread
 from autodim.report.data import ResultRow
-from autodim.report.differences import Difference, difference_markdown
-from autodim.stages.compare import Grid, Place, cell_run, seed_run
-from autodim.stages.report import write_report
+from autodim.report.differences import Difference, SeedDifference, difference_markdown, interval
+from autodim.stages.compare import Grid, Place, cell_run, row_name, seed_run
+from autodim.stages.differences import paired
+from autodim.stages.report import Means, write_report
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
+from autodim.training.progress import Progress
 
 
 def comparisons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[ComparisonRow, ...]]]:
@@ -32,11 +34,6 @@ def comparisons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[Compari
             (f"budget {share:.4g} of the uniform model", compare(results, reference="uncut" if uncut else None))
         )
     return tables
-
-
-def row_name(row: dict[str, Any]) -> str:
-    """What a cell is called in tables: its strategy, and how it was retrained where that is compared too."""
-    return f"{row['strategy']}, {row['mode']}" if row.get("mode") else str(row["strategy"])
 
 
 def write_tables(
@@ -94,30 +91,64 @@ def task_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_reports(config: Config, place: Place, grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Path]:
-    """A report per budget: the first strategy's first seed, beside every other strategy's mean over the seeds.
+def write_reports(
+    config: Config, place: Place, grid: Grid, rows: Sequence[dict[str, Any]], progress: Progress | None = None
+) -> list[Path]:
+    """A report per budget: the first strategy beside every other one. AUCs and losses are means over the seeds, and
+    each other strategy has the difference to the first with its interval, paired by seed; widths and courses are those
+    of the first seed.
 
-    A run that lent its pretraining gets the baselines into its own report too, where the budget is its own.
+    A run that lent its pretraining gets the baselines into its own report too, where the budget is its own; the
+    differences are to its strategy, where that was compared.
     """
-    base = place.home(config)
+    base, quiet = place.home(config), progress or Progress("quiet")
     written = []
+    first, mode = grid.cells[0]
+    name = row_name({"strategy": first, "mode": mode})
+    gaps = paired(config, place, grid, rows, name, quiet)
     for share, (_, compared) in zip(sorted(grid.shares, reverse=True), comparisons(rows), strict=False):
-        first, mode = grid.cells[0]
-        name = row_name({"strategy": first, "mode": mode})
-        baselines = tuple(baseline(r) for r in compared if r.name not in ("uncut", name))
+        baselines = with_gaps(compared, gaps.get(share, {}), name)
         cell = cell_run(seed_run(base, place, grid.seeds[0]), first, share, mode)
         if cell.done("evaluate") is not None:
             write_config(cell)
-            written.append(write_report(cell, baselines, place.folder / f"report-{share:g}.html"))
+            means = {r.name: baseline(r) for r in compared if r.name in ("uncut", name)} if len(grid.seeds) > 1 else {}
+            over = None if name not in means else Means(means.get("uncut"), means[name], grid.seeds)
+            written.append(write_report(cell, baselines, place.folder / f"report-{share:g}.html", over))
         own = config.prune.budget.share
         if place.run is not None and own == share:
-            mine = tuple(baseline(r) for r in compared if r.name not in ("uncut", config.prune.strategy))
+            own_name = own_row(config, grid)
+            own_gaps = gaps if own_name == name else paired(config, place, grid, rows, own_name, quiet)
+            mine = with_gaps(compared, own_gaps.get(share, {}), own_name)
             artifact.write_json(place.run / "baselines.json", [asdict(b) for b in mine])
             run = Run(place.run, config)
             if run.done("evaluate") is not None:
                 run.reseal("baselines.json")
                 written.append(write_report(run))
     return written
+
+
+def own_row(config: Config, grid: Grid) -> str:
+    """What a run's own strategy and way of retraining are called in the tables of a grid."""
+    mode = "distill" if config.retrain.distill and config.retrain.mode == "warm" else config.retrain.mode
+    return row_name({"strategy": config.prune.strategy, "mode": None if grid.modes == (None,) else mode})
+
+
+def with_gaps(
+    compared: Sequence[ComparisonRow], gaps: Mapping[str, Sequence[SeedDifference]], name: str
+) -> tuple[ResultRow, ...]:
+    """All others than the model of a name as its baselines, with the difference to it where that was measured."""
+    found = []
+    for row in compared:
+        if row.name in ("uncut", name):
+            continue
+        pairs = gaps.get(row.name)
+        one = baseline(row)
+        if pairs:
+            to = interval([p.auc for p in pairs], [p.auc_error for p in pairs])
+            if to.half == to.half:  # a number
+                one = replace(one, gap=-to.mean, gap_half=to.half, gap_seeds=to.n)
+        found.append(one)
+    return tuple(found)
 
 
 def baseline(row: ComparisonRow) -> ResultRow:

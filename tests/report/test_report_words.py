@@ -81,6 +81,54 @@ def test_a_lead_within_the_seeds_is_called_equal() -> None:
     assert verdict(report(UNCUT, ours, clear)).sentences[0].startswith("It beats every baseline")
 
 
+def test_the_interval_over_seeds_is_student_s_at_its_own_freedom() -> None:
+    """Five seeds a side have 8 degrees of freedom, whose 97.5 % point is 2.306."""
+    ours = ResultRow("ours", "retrained", 0.80, seeds=5, auc_sd=0.001)
+    error = (2 * 0.001**2 / 5) ** 0.5
+    for times, start in ((2.29, "The best baseline is as good"), (2.32, "It beats every baseline")):
+        rival = ResultRow("u", auc=0.80 - times * error, seeds=5, auc_sd=0.001)
+        assert verdict(report(UNCUT, ours, rival)).sentences[0].startswith(start)
+
+
+def test_one_seed_against_a_mean_of_several_is_no_win_by_its_own_luck() -> None:
+    """With two seeds another one falls within 12.7 sd sqrt(1.5) of their mean, 19 times in 20."""
+    ours = ResultRow("spectral", "retrained", 0.6225)
+    rival = ResultRow("sseds", auc=0.6190, seeds=2, auc_sd=0.003)
+    assert "within the spread over seeds" in verdict(report(UNCUT, ours, rival)).sentences[0]
+    clear = ResultRow("sseds", auc=0.6190, seeds=2, auc_sd=0.0002)
+    assert verdict(report(UNCUT, ours, clear)).sentences[0].startswith("It beats every baseline")
+
+
+@pytest.mark.parametrize(
+    ("gap", "start"),
+    [
+        (
+            0.0035,
+            "The best baseline is as good (sseds, .6190): the difference of +.0035 is inside its 95 % interval of ",
+        ),
+        (0.0045, "It beats every baseline; the best of them is sseds, .6190 (−.0045)."),
+        (-0.0045, "A baseline is better: sseds"),
+    ],
+)
+def test_the_paired_difference_decides_where_there_is_one(gap: float, start: str) -> None:
+    ours = ResultRow("spectral", "retrained", 0.6225, seeds=2, auc_sd=0.00001)
+    rival = ResultRow("sseds", auc=0.6190, seeds=2, auc_sd=0.00001, gap=gap, gap_half=0.004, gap_seeds=2)
+    assert verdict(report(UNCUT, ours, rival)).sentences[0].startswith(start)
+
+
+def test_every_baseline_is_beaten_only_where_each_is() -> None:
+    ours = ResultRow("spectral", "retrained", 0.6225)
+    best = ResultRow("sseds", auc=0.6190, gap=0.0035, gap_half=0.001, gap_seeds=3)
+    wild = ResultRow("random", auc=0.6150, gap=0.0075, gap_half=0.01, gap_seeds=3)
+    said = verdict(report(UNCUT, ours, best, wild)).sentences[0]
+    assert said == "It beats the best baseline, sseds, .6190 (−.0035), and cannot be told from random."
+
+
+def test_one_seed_each_wins_nothing() -> None:
+    said = verdict(report(ResultRow("ours", "retrained", 0.8034), ResultRow("u", auc=0.79))).sentences[0]
+    assert said.startswith("It is above every baseline") and "beats" not in said
+
+
 def test_one_seed_says_so_when_it_is_close() -> None:
     said = verdict(report(ResultRow("ours", "retrained", 0.8034), ResultRow("u", auc=0.8031)))
     assert "one seed" in said.sentences[0]

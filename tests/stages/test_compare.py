@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from conftest import tiny_config
 
 from autodim import artifact
+from autodim.report import numbers
 from autodim.stages.compare import Grid, Place, compare
+from autodim.stages.differences import differences
 from autodim.stages.search import search
 from autodim.stages.tables import comparisons, write_reports, write_tables
 from autodim.training.progress import Progress
@@ -34,6 +37,32 @@ def test_a_comparison_over_seeds(tiny_log, tmp_path, capsys):
     assert trained == {p: p.stat().st_mtime_ns for p in place.folder.rglob("*.safetensors")}
     assert "up to date" in capsys.readouterr().err
     assert json.loads((place.folder / "comparison.json").read_text()) == rows
+
+
+def test_a_report_compares_means_over_the_same_seeds(tiny_log, tmp_path):
+    config = tiny_config(tiny_log, tmp_path / "run", "pretrain.epochs=2", "retrain.epochs=1")
+    run = search(config, QUIET)
+    place = Place(run.folder / "compare", run.folder)
+    grid = Grid(("magnitude", "spectral"), (0.4,), (0, 1))
+    rows = compare(config, place, grid, QUIET)
+    both, own = write_reports(config, place, grid, rows)
+    auc = {(r["strategy"], r["seed"]): r["auc"] for r in rows}
+    mean = {name: (auc[name, 0] + auc[name, 1]) / 2 for name in ("uncut", "magnitude", "spectral")}
+    page = both.read_text()
+    head = f"test AUC {numbers.ratio(mean['magnitude'])} against {numbers.ratio(mean['uncut'])} uncut"
+    assert head in page and "means over the seeds 0, 1" in page and "cut, no retraining, seed 0" in page
+    # the run's own report has its own seed's figures, and differences that are paired by seed
+    assert (
+        f"test AUC {numbers.ratio(auc['spectral', 0])} against {numbers.ratio(auc['uncut', 0])} uncut"
+        in own.read_text()
+    )
+    (saved,) = json.loads((run.folder / "baselines.json").read_text())
+    found = differences(config, place, grid, rows, "spectral", QUIET)[0.4]
+    paired = next(d for d in found if d.name == "magnitude").auc
+    assert saved["gap"] == pytest.approx(mean["spectral"] - mean["magnitude"]) and saved["gap_seeds"] == 2
+    assert saved["gap_half"] == pytest.approx(paired.half) and paired.half > paired.seeds > 0
+    for text in (page, own.read_text()):
+        assert ("beats every baseline" in text) <= paired.real
 
 
 def test_a_finished_run_lends_its_pretraining_and_gets_the_baselines(tiny_log, tmp_path):
