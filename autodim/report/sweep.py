@@ -16,6 +16,12 @@ _WIDTH, _HEIGHT = 960.0, 380.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 760.0, 40.0, 320.0
 _COLOURS = 8  # classes k1..k8, as c1..c8 of the stylesheet
 
+PREDICTED = (
+    "The table's predicted change also counts the gradient's term, which the allocation leaves out because it helps on "
+    "some logs and hurts on others: a prediction may be lower at a smaller budget, and one below 0 there is a hint "
+    "that the slot vectors overfit."
+)
+
 
 @dataclass(frozen=True)
 class SweepPoint:
@@ -36,7 +42,8 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class SweepData:
-    """Everything that the figure of a sweep shows; `part` is the part of the log that it was measured on."""
+    """Everything that the figure of a sweep shows; `part` is the part of the log that it was measured on, `predicted`
+    whether its table has predictions."""
 
     part: str
     uncut_auc: float
@@ -44,10 +51,11 @@ class SweepData:
     auc: tuple[SweepPoint, ...]
     loss: tuple[SweepPoint, ...]
     knees: Mapping[str, SweepPoint]
+    predicted: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The knees, and the rule that found them."""
+        """The knees, the rule that found them, and what a prediction is made of."""
         rule = (
             "The knee is where the AUC stands highest above the straight line from the smallest budget to the uncut "
             "model, budgets on a logarithmic axis (kneedle), and by more than its interval."
@@ -55,7 +63,8 @@ class SweepData:
         found = [
             f"{name}: {numbers.share(p.share, 1)} spent, AUC {numbers.ratio(p.value)}" for name, p in self.knees.items()
         ]
-        return (f"Knees: {'; '.join(found)}. {rule}" if found else f"No line has a knee. {rule}",)
+        told = f"Knees: {'; '.join(found)}. {rule}" if found else f"No line has a knee. {rule}"
+        return (told, PREDICTED) if self.predicted else (told,)
 
     @property
     def charts(self) -> tuple[str, str]:

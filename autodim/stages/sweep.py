@@ -213,7 +213,12 @@ def predicted_change(
     factors: Mapping[str, Factors],
 ) -> float:
     """Loss change that the moments predict for any cut of the network, in nats: of the sum over tasks of their mean
-    losses, each times its importance where the moments are weighed."""
+    losses, each times its importance where the moments are weighed.
+
+    Gradient and curvature (`Moments.change`). The allocation counts the curvature alone, as the gradient's term helps
+    on some logs and hurts on others; so this may be lower at a smaller budget, and below 0 it hints at slot vectors
+    that overfit.
+    """
     total = 0.0
     with torch.no_grad():
         spans = spans_of(allocation.entries)

@@ -27,7 +27,9 @@ class SweepRow:
         auc_half: half width of its 95 % interval (DeLong, paired).
         predicted: change of the loss that the statistics predict, cross-slot terms ignored; of cuts without a retrain.
             Of several tasks the sum: of each the mean loss over the rows that have its label, times its importance
-            (`stages.importance`: prune.tasks.weights; of logs that take turns the share of their batches too).
+            (`stages.importance`: prune.tasks.weights; of logs that take turns the share of their batches too). It
+            counts the gradient's term, too, which the allocation leaves out because it helps on some logs and hurts on
+            others; below 0 at a smaller budget it hints that the slot vectors overfit.
         measured: the same change as it is on the measured part.
         widths: per slot; of a table in blocks the list of theirs.
         infeasible: why there are no figures; empty where there are.
@@ -105,6 +107,7 @@ def sweep_data(rows: Sequence[SweepRow], part: str) -> SweepData:
         auc=tuple(points["auc"]),
         loss=tuple(points["loss"]),
         knees=knees(points["auc"], uncut.auc or 0.0),
+        predicted=any(r.predicted is not None for r in rows),
     )
 
 

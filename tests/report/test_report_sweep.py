@@ -2,12 +2,14 @@
 
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from autodim.report.differences import SeedDifference, difference, difference_markdown, words
 from autodim.report.knee import knee
 from autodim.report.sweep import SweepData, SweepPoint, knees, sweep_chart, sweep_page
+from autodim.stages.sweep_files import SweepRow, read_sweep, write_sweep
 
 SHARES = [0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0]
 
@@ -101,3 +103,20 @@ def test_the_table_says_it_in_words():
     )
     assert "| a | +.0030 | .0000 | .0008 |" in told
     assert told.endswith("Better than uncut by more than noise: a. Not told apart from it: b, warm.\n")
+
+
+def test_what_a_prediction_counts_is_said_where_there_is_one(tmp_path):
+    """A smaller budget whose prediction is lower, and below 0, does not stand there without a word."""
+    uncut = SweepRow("uncut", 1.0, 100, 100, 0.8, 0.5, uniform=100)
+    cuts = [
+        SweepRow("spectral", share, 1, int(100 * share), 0.79, 0.51, predicted=value, uniform=100)
+        for share, value in ((0.5, -0.001), (0.25, -0.002))
+    ]
+    write_sweep(tmp_path, [uncut, *cuts], "test")
+    for name in ("sweep.md", "sweep.html"):
+        text = (tmp_path / name).read_text()
+        assert "also counts the gradient" in text and "which the allocation leaves out" in text
+        assert "hint that the slot vectors overfit" in text
+    assert read_sweep(tmp_path, "").predicted
+    write_sweep(tmp_path, [uncut, replace(cuts[0], predicted=None, mode="warm")], "test")
+    assert "gradient" not in (tmp_path / "sweep.md").read_text()
