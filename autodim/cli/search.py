@@ -103,6 +103,8 @@ def print_run(folder: Path, as_json: bool) -> None:
     print_truth(run)
     for note in quality_notes(run, results):
         typer.echo(note)
+    if data.chance:
+        typer.echo(data.chance)
     if not any(r.role == "baseline" for r in data.results):
         typer.echo(f"no baseline was run beside it: `autodim compare {folder}` judges the widths", err=True)
     typer.echo(f"report: {folder / 'report.html'}\nwidths: {folder / 'widths.yaml'}\n\nnext:", err=True)

@@ -155,7 +155,8 @@ class Command:
 
 @dataclass(frozen=True)
 class ReportData:
-    """One run, ready to be drawn. `facts` are short pairs for the head (log, model, strategy, rows, ...)."""
+    """One run, ready to be drawn. `facts` are short pairs for the head (log, model, strategy, rows, ...); `chance`:
+    that the uncut model predicts no better than chance, in words, where that is so."""
 
     title: str
     created: str
@@ -172,6 +173,7 @@ class ReportData:
     commands: tuple[Command, ...] = ()
     sweep: SweepData | None = None
     tasks: TaskReport | None = None
+    chance: str = ""
 
     def result(self, role: Role) -> ResultRow | None:
         """The first result with this role."""

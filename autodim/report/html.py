@@ -36,7 +36,7 @@ def render(data: ReportData) -> str:
         "courses": [Markup(c) for c in _courses(data)],
         "sweep": [Markup(c) for c in data.sweep.charts if c] if data.sweep else [],
     }
-    stability = stability_words(data.stability) if data.stability else None
+    stability = stability_words(data.stability, bool(data.chance)) if data.stability else None
     unit = data.budget.unit
     states = [s.state for s in data.slots]
     return template.render(

@@ -37,6 +37,9 @@ def verdict(data: ReportData) -> Verdict:
             change = product.auc - uncut.auc
             headline += f" against {numbers.ratio(uncut.auc)} uncut ({numbers.difference(change)})"
             tone = "good" if change > -0.001 else "even" if change > -0.01 else "poor"
+        if data.chance:
+            tone = "poor"
+            sentences.append("The uncut model predicts no better than chance, so that these widths mean nothing.")
         if product.role == "cut":
             sentences.append("This is the cut model without any retraining.")
         sentences += _against_baselines(product, data.results)
@@ -104,8 +107,12 @@ def _lead(product: ResultRow, rival: ResultRow) -> tuple[float, float | None, st
     return lead, None, "too close to tell from one seed"
 
 
-def stability_words(stability: Stability) -> tuple[str, Tone]:
-    """Whether another sample of scoring rows would have given the same widths, in a sentence."""
+def stability_words(stability: Stability, chance: bool = False) -> tuple[str, Tone]:
+    """Whether another sample of scoring rows would have given the same widths of this trained model, in a sentence.
+
+    Args:
+        chance: the model predicts no better than chance: then agreement is of noise with itself, and nothing is good.
+    """
     rho, moved = stability.spearman, stability.mean_dim_diff
     parts = []
     if rho is not None and numbers.known(rho):
@@ -115,14 +122,18 @@ def stability_words(stability: Stability) -> tuple[str, Tone]:
     if not parts:
         return "Stability was not measured.", "plain"
     measured = "two disjoint halves of the scoring rows: " + ", ".join(parts)
+    fixed = "Both halves score one trained model; what another training would give is not measured."
+    if chance:
+        said = "Says nothing here. The model predicts no better than chance, and both halves score that same model"
+        return f"{said} ({measured}).", "poor"
     # the widths are the product: where they agree, a noisy ranking of scores that were never near the cut is no matter
     good = moved <= 0.25 if moved is not None else rho is not None and rho >= 0.9
     fair = moved <= 1.5 if moved is not None else rho is not None and rho >= 0.7
     if good:
-        return f"Stable. Either half of the data tells the same story ({measured}).", "good"
+        return f"Stable over the scored rows. Either half of them gives the same widths ({measured}). {fixed}", "good"
     if fair:
-        return f"Fairly stable. Most slots would keep their widths ({measured}).", "even"
-    return f"Unstable. Other rows would have given other widths; score on more rows ({measured}).", "poor"
+        return f"Fairly stable over the scored rows. Most slots would keep their widths ({measured}). {fixed}", "even"
+    return f"Unstable. Other rows would have given other widths; score on more rows ({measured}). {fixed}", "poor"
 
 
 def _unit(unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from autodim.stages.run import Run
 from autodim.stages.serve import load_served, precisions, round_tables, served_bytes
 from autodim.stages.session import Session
 from autodim.training.bounds import Allowed, lost
+from autodim.training.chance import chance_words
 from autodim.training.evaluation import evaluate as evaluate_network
 from autodim.training.evaluation import predict
 from autodim.training.gates import GateUse, gate_use
@@ -63,6 +65,7 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             "rows": {p: len(log.part(p)) for p in ("valid", "test")},
             "models": models,
         }
+        results["chance"] = chance(models, log)
         if run.config.prune.budget.by_quality and same_widths(run):
             results["quality"] = confirm(run, log, session)
         artifact.write_json(folder / "results.json", results)
@@ -77,6 +80,8 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             session.progress.line(
                 f"evaluate: {row['name']:<10} {label}{figures}  {row['params']:,} embedding parameters"
             )
+    if results["chance"]:
+        session.progress.line(f"evaluate: {results['chance']}")
     for name, used in gates.items():
         for gate in used:
             if gate.warning:
@@ -107,6 +112,14 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     if not inside:
         words = words.replace("confirmed", "measured", 1)
     return {"lost": [one.to_json() for one in found], "inside": inside, "words": words}
+
+
+def chance(models: Sequence[dict[str, Any]], log: EncodedLog) -> str:
+    """That the uncut model predicts no better than chance on the test rows, in words; empty where it does."""
+    uncut = next((m for m in models if m["name"] == "uniform"), None)
+    if uncut is None or not uncut["test"]:
+        return ""
+    return chance_words([test["auc"] for test in uncut["test"]], log.tasks, log.part("test").labels, "test")
 
 
 def allowed(config: Config) -> Allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -38,6 +39,7 @@ from autodim.stages.refit import refit
 from autodim.stages.run import Run
 from autodim.stages.scores import cached_score, row_counts
 from autodim.stages.session import Session
+from autodim.training.chance import chance_words
 from autodim.training.network import Network
 from autodim.training.seeds import derive
 
@@ -101,7 +103,18 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     )
     for note in allocation.notes:
         session.progress.line(f"prune: {note}")
+    if doubt := chance(about, log):
+        session.progress.line(f"prune: {doubt}")
     return allocation
+
+
+def chance(about: dict[str, Any], log: EncodedLog) -> str:
+    """That even the best evaluation of a pretraining is no better than chance, in words; empty where it is better, or
+    has several tasks' mean."""
+    best = about.get("best") or {}
+    if len(log.tasks) != 1 or best.get("valid_auc") is None:
+        return ""
+    return chance_words([best["valid_auc"]], log.tasks, log.part("valid").labels, "validation")
 
 
 def prune_inputs(run: Run, log: EncodedLog) -> str:

@@ -65,6 +65,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = (), means: Means | 
     allocation = Allocation.from_yaml((run.need("retrain") / "widths.yaml").read_text())
     config = run.config
     tasks = task_report(run)
+    chance: str = results.get("chance", "")
     return ReportData(
         title=run.folder.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -87,6 +88,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = (), means: Means | 
         environment=artifact.read_json(run.folder / "environment.json"),
         notes=(
             *([served] if (served := no_cut.words(run)) else ()),
+            *([f"{chance[0].upper()}{chance[1:]}."] if chance else ()),
             *(means_notes(means) if means else ()),
             *quality_notes(run, results),
             *allocation.notes,
@@ -94,6 +96,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = (), means: Means | 
             *(tasks.warnings if tasks else ()),
         ),
         tasks=tasks,
+        chance=chance,
         commands=next_commands(run),
         sweep=read_sweep(run.folder / "sweep", run_result(run, "pretrain")) if run.done("pretrain") else None,
     )

@@ -61,6 +61,7 @@ def summary(folder: Path, config: Config) -> dict[str, Any]:
         "budget": _budget(folder, done),
         "results": [] if results is None or "evaluate" not in done else _results(results),
         "confirmed": None if results is None or quality is None else results.get("quality", {}).get("words"),
+        "chance": results.get("chance", "") if results is not None and "evaluate" in done else "",
         "continued": _continued(folder),
         "serves": no_cut.words(run),
         "next": None if mark is not None or not missing else advice(folder, missing[0]),
@@ -103,6 +104,8 @@ def summary_lines(found: dict[str, Any]) -> list[str]:
         told = ", ".join(f"{slot} {'/'.join(map(str, own))}" for slot, own in wide[:SLOTS])
         lines.append(("widths", told + more))
     lines += [("", line) for line in _table(found["results"])]
+    if found["chance"]:
+        lines.append(("note", found["chance"]))
     if found["confirmed"]:
         lines.append(("quality", found["confirmed"]))
     lines += [("continued", line) for line in found["continued"]]

@@ -1,5 +1,6 @@
 """Figures, ticks and verdicts in words."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -153,6 +154,21 @@ def test_empty_slots_are_named() -> None:
 )
 def test_stability_in_words(rho: float | None, moved: float | None, word: str) -> None:
     assert stability_words(Stability(rho, moved))[0].startswith(word)
+
+
+def test_stability_names_what_is_held_fixed_and_noise_is_never_good() -> None:
+    said, tone = stability_words(Stability(0.99, 0.0))
+    assert tone == "good" and "one trained model; what another training would give is not measured" in said
+    for rho, moved in ((0.99, 0.0), (0.8, 1.0), (0.1, 4.0)):
+        said, tone = stability_words(Stability(rho, moved), chance=True)
+        assert tone == "poor" and "no better than chance" in said and "Stable" not in said
+
+
+def test_a_model_of_noise_has_no_good_headline() -> None:
+    data = report(ResultRow("uniform 16", "uncut", 0.5), ResultRow("ours", "retrained", 0.5))
+    assert verdict(data).tone == "good"
+    told = verdict(replace(data, chance="the uncut model predicts no better than chance"))
+    assert told.tone == "poor" and told.sentences[0].startswith("The uncut model predicts no better than chance")
 
 
 def test_slot_rows_of_an_allocation() -> None:

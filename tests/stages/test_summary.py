@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
-from conftest import tiny_config
+from conftest import tiny_config, tiny_frame
 from typer.testing import CliRunner
 
 from autodim import artifact
@@ -96,3 +97,19 @@ def test_no_name_speaks_to_the_terminal(run):
 def test_it_does_not_load_torch(run):
     code = "import sys; from autodim.cli import app\ntry: app()\nexcept SystemExit: assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, "show", str(run.folder)], check=True, capture_output=True)
+
+
+def test_a_model_of_noise_is_told_as_such_everywhere(run, tmp_path, capsys):
+    """Labels that depend on nothing: the log, the report and the screen say that widths mean nothing."""
+    frame = tiny_frame(3000)
+    frame["click"] = np.random.default_rng(1).permutation(frame["click"].to_numpy())
+    frame.to_csv(tmp_path / "noise.csv", index=False)
+    noise = search(tiny_config(tmp_path / "noise.csv", tmp_path / "run", *SHORT), Progress("plain"))
+    said = "the uncut model predicts no better than chance (AUC "
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"evaluate: {said}") for line in lines)
+    assert any(line.startswith(f"prune: {said}") and "validation rows" in line for line in lines)
+    page = " ".join((noise.folder / "report.html").read_text().split())
+    assert said[1:] in page and "Says nothing here." in page and 'class="pill good"' not in page
+    assert said in " ".join(shown(noise.folder).split())
+    assert "chance" not in shown(run.folder) and "chance" not in (run.folder / "report.html").read_text()
