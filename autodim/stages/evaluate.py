@@ -21,7 +21,7 @@ from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import load_served, precisions, round_tables, served_bytes
 from autodim.stages.session import Session
-from autodim.training.bounds import Allowed, lost
+from autodim.training.bounds import Allowed, lost, weak_reference
 from autodim.training.chance import chance_words
 from autodim.training.evaluation import evaluate as evaluate_network
 from autodim.training.evaluation import predict
@@ -96,7 +96,7 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     """A budget by quality on the test part, once: what the model that is handed over loses, and whether it is inside.
 
     Returns:
-        `lost` per task, `inside`, and `words` for a person.
+        `lost` per task, `inside`, `gained` (better than the uncut model), and `words` for a person.
     """
     columns, device = log.part("test"), session.device
     labels = columns.labels.to(device)
@@ -111,7 +111,10 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     )
     if not inside:
         words = words.replace("confirmed", "measured", 1)
-    return {"lost": [one.to_json() for one in found], "inside": inside, "words": words}
+    gained = limits.gained(found)
+    if gained:
+        words += f". {weak_reference(run.config.retrain.mode != 'none')}"
+    return {"lost": [one.to_json() for one in found], "inside": inside, "gained": gained, "words": words}
 
 
 def chance(models: Sequence[dict[str, Any]], log: EncodedLog) -> str:

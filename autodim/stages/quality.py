@@ -38,7 +38,7 @@ from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
 from autodim.stages.serve import load_served
 from autodim.stages.session import Session
-from autodim.training.bounds import Lost, lost
+from autodim.training.bounds import Lost, lost, weak_reference
 from autodim.training.network import Network
 
 STEPS = {"cut": 0.8, "retrained": 0.5}  # of the budgets on the way down
@@ -116,6 +116,8 @@ def find(run: Run, log: EncodedLog, session: Session) -> Found:
         f"quality: {chosen.allocation.spent:,} of {search.total:,} {run.config.prune.budget.unit}; "
         f"{search.allowed.words(chosen.confirmed or [])} on {record['rows']['confirm']:,} rows that only judged"
     )
+    if record["gained"]:
+        session.progress.line(f"quality: {weak_reference(search.what == 'retrained')}")
     return Found(BudgetConfig(unit=run.config.prune.budget.unit, amount=max(chosen.amount, 1)), record, chosen.run)
 
 
@@ -132,6 +134,7 @@ class Search:
         self.reference = {n: self.cutter.logits(self.cutter.network, p) for n, p in parts.items()}
         self.labels: dict[str, Tensor] = {n: p.labels.to(session.device) for n, p in parts.items()}
         self.tries: dict[tuple[tuple[str, int, int, str], ...], Try] = {}
+        self.doubted = False
 
     def down(self) -> list[Try]:
         """Budgets from large to small until one fails on the watched rows, then the crossing bisected.
@@ -182,6 +185,9 @@ class Search:
                 f"quality: {allocation.spent:>12,} {allocation.unit} ({allocation.spent / self.total:6.2%}): "
                 f"{self.allowed.words(found.watched)}"
             )
+            if not self.doubted and self.allowed.gained(found.watched):
+                self.doubted = True  # once is enough
+                self.session.progress.line(f"quality: {weak_reference(self.what == 'retrained')}")
         return self.allowed.inside(found.watched)
 
     def _allocated(self, amount: int) -> tuple[Allocation, CutModel | Run]:
@@ -218,6 +224,7 @@ class Search:
             "uniform": self.total,
             "rows": {"watch": len(self.parts["valid"]), "confirm": len(self.parts["confirm"])},
             "spent": None if chosen is None else chosen.allocation.spent,
+            "gained": any(self.allowed.gained(one.confirmed or []) for one in tries),
             "tries": [
                 {
                     "amount": one.amount,

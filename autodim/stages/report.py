@@ -34,6 +34,7 @@ from autodim.stages.run import Run
 from autodim.stages.serve import precisions
 from autodim.stages.sweep_files import read_sweep
 from autodim.stages.task_charts import task_report
+from autodim.training.bounds import weak_reference
 from autodim.training.watch import Event
 
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
@@ -119,12 +120,14 @@ def quality_notes(run: Run, results: dict[str, Any]) -> tuple[str, ...]:
         return ()
     found = artifact.read_json(run.stage("prune") / "quality.json")
     measured = {"cut": "the cut without a retrain", "retrained": "the retrained model"}[found["measured"]]
+    told: str = results["quality"]["words"] if "quality" in results else ""
+    doubt = weak_reference(found["measured"] == "retrained")
     return (
         f"The budget was found by measuring {measured}: {found['asked']}, with {found['confidence']:.4g} confidence "
         f"(one-sided, paired), on {found['rows']['confirm']:,} validation rows that neither stopped a training nor "
         f"were scored. {sum(one['confirmed'] is not None for one in found['tries'])} budgets were tested on them, from "
-        "large to small.",
-        *([results["quality"]["words"].capitalize() + "."] if "quality" in results else []),
+        f"large to small." + (f" {doubt}." if found.get("gained") and doubt not in told else ""),
+        *([f"{told[0].upper()}{told[1:]}."] if told else []),
     )
 
 

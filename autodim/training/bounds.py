@@ -97,6 +97,15 @@ class Allowed:
             for one in found
         )
 
+    def gained(self, found: Sequence[Lost]) -> bool:
+        """Whether a task is better than the reference, in a figure that is limited, by more than half the two-sided
+        95 % interval of the paired difference: then the reference is no measure of what may be lost."""
+        return any(
+            (self.auc is not None and -one.auc > half_width(one.auc_error))
+            or (self.loss is not None and -one.loss > half_width(one.loss_error))
+            for one in found
+        )
+
     def words(self, found: Sequence[Lost]) -> str:
         """`AUC lost .0003, at most .0004`, or `AUC gained .0020, at least .0010`: the worst task under each limit, with
         the bound of what it loses."""
@@ -122,6 +131,24 @@ def _losses(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
     if task.kind == "regression":
         return (logits.double() - (labels.double() - task.mean) / task.std).square()
     return F.binary_cross_entropy_with_logits(logits.double(), labels.double(), reduction="none")
+
+
+def weak_reference(retrained: bool) -> str:
+    """What it means that a cut is better than the uncut model that it is judged against (`Allowed.gained`), in words.
+
+    Args:
+        retrained: the model was trained after the cut.
+    """
+    why = (
+        "the uncut model is probably under-trained: raise pretrain.patience or pretrain.epochs"
+        if retrained
+        else "the uncut model probably overfits or is under-trained: see pretrain.optimizer.tables.l2, "
+        "pretrain.patience and pretrain.epochs"
+    )
+    return (
+        "A smaller model is better than the uncut one by more than the 95 % interval of their difference; "
+        f"{why}; a loss against it says little"
+    )
 
 
 def half_width(error: float, level: float = 0.95) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import tiny_config, tiny_frame
 
 from autodim import artifact
 from autodim.data.columns import Columns
@@ -198,3 +198,31 @@ def test_weights_from_elsewhere_serve_both_kinds_of_budget(tiny_log, tmp_path):
         run = Run(tmp_path / "run", wish.model_copy(update={"pretrain": section}))
         found[kind] = pretrain_inputs(run, prepare(run, CPU))
     assert found["size"] == found["quality"]
+
+
+def test_a_reference_that_was_trained_too_short_is_told_as_such(tmp_path, capsys, monkeypatch):
+    """A retrained small model that beats it is "inside the limit" of nothing worth keeping."""
+    from autodim.stages import quality
+    from autodim.stages.summary import summary, summary_lines
+
+    monkeypatch.setitem(quality.FINE, "retrained", 4.0)
+    tiny_frame(6000).to_csv(tmp_path / "clicks.csv", index=False)
+    wish = tiny_config(
+        tmp_path / "clicks.csv", tmp_path / "run", "pretrain.epochs=1", "pretrain.optimizer.tables.lr=1e-4",
+        "retrain.epochs=4", "retrain.optimizer.tables.lr=3e-2", "prune.strategy=spectral",
+        "prune.budget.max_auc_drop=0.01", "prune.quality.measure=retrained",
+    )  # fmt: skip
+    done = search(wish, Progress("plain"))
+    said = capsys.readouterr().err
+    doubt = "the uncut model is probably under-trained: raise pretrain.patience or pretrain.epochs; a loss against it"
+    lines = [line for line in said.splitlines() if doubt in line]
+    assert [line.split(":")[0] for line in lines] == ["quality", "quality", "evaluate"]  # once a search, answer, test
+    assert record(done)["gained"] is True
+    page = " ".join((done.folder / "report.html").read_text().split())
+    assert page.count(doubt) == 1 and "Confirmed once on 1,2" in page and "AUC gained" in page
+    assert doubt in " ".join(" ".join(summary_lines(summary(done.folder, done.config))).split())
+
+
+def test_a_fair_reference_is_not_doubted(run):
+    assert record(run)["gained"] is False
+    assert "under-trained" not in (run.folder / "report.html").read_text()

@@ -84,3 +84,15 @@ def test_a_gain_is_said_as_a_gain():
     assert told.words([unsure]) == (
         "AUC gained 0.00100, lost at most 0.01545; log loss fallen 0.000100, risen at most 0.016349"
     )
+
+
+def test_a_gain_outside_its_own_interval_doubts_the_reference():
+    clear, close, loss = (
+        Lost(-0.03, 0.01, 0.0, 0.1, 500),
+        Lost(-0.03, 0.02, 0.0, 0.1, 500),
+        Lost(0.1, 0.1, -0.2, 0.1, 9),
+    )
+    assert Allowed(0.01, None, 0.95).gained([close, clear]) and not Allowed(0.01, None, 0.95).gained([close, loss])
+    assert Allowed(None, 0.01, 0.95).gained([loss]) and not Allowed(None, 0.01, 0.95).gained([clear])
+    unknown = Lost(math.nan, math.nan, math.nan, math.nan, 1)
+    assert not Allowed(0.01, 0.01, 0.95).gained([unknown, Lost(0.03, 0.01, 0.1, 0.01, 500)])
