@@ -42,9 +42,10 @@ RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "n
 
 @dataclass(frozen=True)
 class Means:
-    """The uncut model and the product as means over the seeds of a comparison; the first seed is the run's own."""
+    """The run's own models as means over the seeds of a comparison; widths and courses are those of the first seed."""
 
     uncut: ResultRow | None
+    cut: ResultRow | None
     product: ResultRow
     seeds: tuple[int, ...]
 
@@ -192,18 +193,15 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
 
 
 def over_seeds(rows: Sequence[ResultRow], means: Means | None) -> list[ResultRow]:
-    """A run's own rows, those of the uncut model and of the product with their means over seeds."""
+    """A run's own rows with their means over seeds; one that has none is left out, as it compares with no mean."""
     if means is None:
         return list(rows)
-    handed = product(rows)
-    found = []
+    handed, found = product(rows), []
     for row in rows:
-        mean = means.product if row is handed else means.uncut if row.role == "uncut" else None
-        if mean is None:
-            found.append(replace(row, name=f"{row.name}, seed {means.seeds[0]}"))
-            continue
-        keep = {"name": row.name, "role": row.role, "calibration": None}
-        found.append(replace(mean, **keep, **({"bytes": row.bytes} if row.role == "served" else {})))  # type: ignore[arg-type]
+        mean = means.product if row is handed else {"uncut": means.uncut, "cut": means.cut}.get(row.role)
+        if mean is not None:
+            size = row.bytes if row.role == "served" else mean.bytes
+            found.append(replace(mean, name=row.name, role=row.role, bytes=size))
     return found
 
 
@@ -211,8 +209,8 @@ def means_notes(means: Means) -> tuple[str, ...]:
     """What a report over seeds is of."""
     seeds = ", ".join(map(str, means.seeds))
     return (
-        f"The figures of the uncut model, the product and the baselines are means over the seeds {seeds}; widths, "
-        f"courses and whatever is named by its seed are those of seed {means.seeds[0]}.",
+        f"The figures of the models are means over the seeds {seeds}; widths, courses and other notes are those of "
+        f"seed {means.seeds[0]}.",
     )
 
 

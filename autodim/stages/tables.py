@@ -111,9 +111,8 @@ def write_reports(
         cell = cell_run(seed_run(base, place, grid.seeds[0]), first, share, mode)
         if cell.done("evaluate") is not None:
             write_config(cell)
-            means = {r.name: baseline(r) for r in compared if r.name in ("uncut", name)} if len(grid.seeds) > 1 else {}
-            over = None if name not in means else Means(means.get("uncut"), means[name], grid.seeds)
-            written.append(write_report(cell, baselines, place.folder / f"report-{share:g}.html", over))
+            path = place.folder / f"report-{share:g}.html"
+            written.append(write_report(cell, baselines, path, means_of(rows, compared, share, name, grid.seeds)))
         own = config.prune.budget.share
         if place.run is not None and own == share:
             own_name = own_row(config, grid)
@@ -125,6 +124,20 @@ def write_reports(
                 run.reseal("baselines.json")
                 written.append(write_report(run))
     return written
+
+
+def means_of(
+    rows: Sequence[dict[str, Any]], compared: Sequence[ComparisonRow], share: float, name: str, seeds: tuple[int, ...]
+) -> Means | None:
+    """The models of one cell as means over the seeds; None with one seed."""
+    found = {r.name: baseline(r) for r in compared}
+    if len(seeds) < 2 or name not in found:
+        return None
+    own = [r for r in rows if row_name(r) == name and r["share"] == share and "infeasible" not in r]
+    auc, loss = spread([r["cut_auc"] for r in own]), spread([r["cut_logloss"] for r in own])
+    spread_of = {"auc": auc.mean, "logloss": loss.mean, "auc_sd": auc.sd, "logloss_sd": loss.sd}
+    cut = replace(found[name], role="cut", seconds=None, seeds=auc.n, **spread_of)  # type: ignore[arg-type]
+    return Means(found.get("uncut"), cut if auc.n else None, found[name], seeds)
 
 
 def own_row(config: Config, grid: Grid) -> str:
