@@ -89,8 +89,8 @@ class ResultRow:
         auc: 0..1. logloss: nats. calibration: predicted clicks over true clicks, 1 is right.
         params: numbers of the embedding side. bytes: their memory in training, optimizer state included.
         seconds: training time. seeds: runs behind the means; auc_sd, logloss_sd: their standard deviation.
-        gap: of a baseline the product's AUC less its own, paired over `gap_seeds` seeds; gap_half: half of the 95 %
-            interval of that, over seeds (where there are several) and test rows.
+        gap: of a baseline (and of the uncut model) the product's AUC less its own, paired over `gap_seeds` seeds;
+            gap_half: half of the 95 % interval of that, over seeds (where there are several) and test rows.
     """
 
     name: str

@@ -37,6 +37,7 @@ def verdict(data: ReportData) -> Verdict:
             change = product.auc - uncut.auc
             headline += f" against {numbers.ratio(uncut.auc)} uncut ({numbers.difference(change)})"
             tone = "good" if change > -0.001 else "even" if change > -0.01 else "poor"
+            sentences += _beside_uncut(product, uncut)
         if data.chance:
             tone = "poor"
             sentences.append("The uncut model predicts no better than chance, so that these widths mean nothing.")
@@ -58,6 +59,18 @@ def verdict(data: ReportData) -> Verdict:
         verb = "gets" if len(empty) == 1 else "get"
         sentences.append(f"{len(empty)} of {len(data.slots)} slots {verb} no dimension: {named}.")
     return Verdict(headline, tuple(sentences), tone)
+
+
+def _beside_uncut(product: ResultRow, uncut: ResultRow) -> list[str]:
+    """What else is known of the difference to the uncut model: its interval over the test rows, and the log loss."""
+    found = []
+    if uncut.gap is not None and uncut.gap_half is not None:
+        told = "inside" if abs(uncut.gap) <= uncut.gap_half else "outside"
+        found.append(f"the difference in AUC is {told} its 95 % interval of ±{numbers.ratio(uncut.gap_half)}")
+    if numbers.known(product.logloss) and numbers.known(uncut.logloss):
+        found.append(f"log loss is {numbers.ratio(product.logloss)} against {numbers.ratio(uncut.logloss)}")
+    said = "; ".join(found)
+    return [f"On the test rows {said}."] if found else []
 
 
 def _against_baselines(product: ResultRow, results: tuple[ResultRow, ...]) -> list[str]:

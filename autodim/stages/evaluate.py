@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import load_served, precisions, round_tables, served_bytes
 from autodim.stages.session import Session
-from autodim.training.bounds import Allowed, lost, weak_reference
+from autodim.training.bounds import Allowed, half_width, lost, weak_reference
 from autodim.training.chance import chance_words
-from autodim.training.evaluation import evaluate as evaluate_network
 from autodim.training.evaluation import predict
 from autodim.training.gates import GateUse, gate_use
+from autodim.training.metrics import auc_difference, evaluate_logits
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
@@ -51,13 +52,14 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
         session.progress.line("evaluate: up to date")
         return artifact.read_json(run.stage("evaluate") / "results.json")
     with run.working("evaluate", inputs) as folder:
-        models, gates = [], {}
+        models, gates, logits = [], {}, {}
         for name, stage in stages.items():
             if (stage / "model").is_dir() and (name != "cut" or same_widths(run)):
-                row, gates[name] = _measure(run, name, stage / "model", log, session.device)
+                row, gates[name], logits[name] = _measure(run, name, stage / "model", log, session.device)
                 models.append(row)
         if allocation.served_rounded:
-            row, _ = _measure(run, "served", run.stage("retrain") / "model", log, session.device, allocation)
+            served = run.stage("retrain") / "model"
+            row, _, logits["served"] = _measure(run, "served", served, log, session.device, allocation)
             models.append(row)
         results: dict[str, Any] = {
             "labels": list(log.labels),
@@ -66,6 +68,7 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             "models": models,
         }
         results["chance"] = chance(models, log)
+        results["gap"] = gap(logits, log)
         if run.config.prune.budget.by_quality and same_widths(run):
             results["quality"] = confirm(run, log, session)
         artifact.write_json(folder / "results.json", results)
@@ -117,6 +120,19 @@ def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     return {"lost": [one.to_json() for one in found], "inside": inside, "gained": gained, "words": words}
 
 
+def gap(logits: Mapping[str, torch.Tensor], log: EncodedLog) -> dict[str, float] | None:
+    """The first task's test AUC of the model that is handed over less the uncut model's, and half of its 95 % interval
+    over the test rows (DeLong, paired); None where one of them or an AUC is missing."""
+    small = logits.get("served", logits.get("retrained"))
+    uncut = logits.get("uniform")
+    if small is None or uncut is None or log.tasks[0].kind != "binary":
+        return None
+    labels = log.part("test").labels[:, 0].to(small.device)
+    known = ~labels.isnan()
+    change, error = auc_difference(small[known, 0], uncut[known, 0], labels[known])
+    return None if math.isnan(error) else {"auc": change, "half": half_width(error)}
+
+
 def chance(models: Sequence[dict[str, Any]], log: EncodedLog) -> str:
     """That the uncut model predicts no better than chance on the test rows, in words; empty where it does."""
     uncut = next((m for m in models if m["name"] == "uniform"), None)
@@ -139,8 +155,8 @@ def same_widths(run: Run) -> bool:
 
 def _measure(
     run: Run, name: str, folder: Path, log: EncodedLog, device: torch.device, rounded: Allocation | None = None
-) -> tuple[dict[str, Any], list[GateUse]]:
-    """One model's figures and gates; `rounded`: with its tables as this allocation serves them."""
+) -> tuple[dict[str, Any], list[GateUse], torch.Tensor]:
+    """One model's figures, gates, and logits on test; `rounded`: with its tables as this allocation serves them."""
     network, about = load_network(folder, device)
     if rounded is not None:
         round_tables(network, rounded)
@@ -153,8 +169,10 @@ def _measure(
     row["steps"] = about.get("steps", 0)
     for part in ("valid", "test"):
         columns = log.part(part)
-        row[part] = [m.to_json() for m in evaluate_network(network, columns, device, log.tasks)] if len(columns) else []
-    return row, gate_use(network, log.part("test"), device, log.tasks)
+        logits = predict(network, columns, device)
+        found = evaluate_logits(logits, columns.labels.to(device), log.tasks) if len(columns) else []
+        row[part] = [m.to_json() for m in found]
+    return row, gate_use(network, log.part("test"), device, log.tasks), logits
 
 
 def sizes(run: Run, layout: Layout) -> dict[str, int]:

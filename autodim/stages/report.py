@@ -175,6 +175,7 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
         if not model["test"]:
             continue
         test = model["test"][0]
+        gap = results.get("gap") if model["name"] == "uniform" else None
         words["served"] = f"served in {model.get('precision', '')} (memory as served)"
         done = run.done(seconds[model["name"]])
         rows.append(
@@ -187,6 +188,7 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
                 params=model["params"],
                 bytes=model["serve_bytes" if model["name"] == "served" else "train_bytes"],
                 seconds=done.seconds if done else None,
+                **({"gap": gap["auc"], "gap_half": gap["half"], "gap_seeds": 1} if gap else {}),
             )
         )
     return rows

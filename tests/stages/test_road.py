@@ -332,3 +332,12 @@ def test_a_list_column_that_is_not_declared_is_named(tmp_path):
     frame["tags"] = [text.split("|") for text in frame.tags]
     with pytest.raises(DataError, match="kind: multi"):
         autodim.search(frame, label="click", slots=["user", "tags"], run=tmp_path / "run", quiet=True)
+
+
+def test_the_report_tells_the_interval_of_the_difference_to_the_uncut_model(run):
+    results = artifact.read_json(run.folder / "evaluate" / "results.json")
+    uniform, _, small = (m["test"][0]["auc"] for m in results["models"])
+    assert results["gap"]["auc"] == pytest.approx(small - uniform, abs=1e-9)
+    assert 0 < results["gap"]["half"] < 0.1
+    text = (run.folder / "report.html").read_text()
+    assert "its 95 % interval of" in text and "log loss is" in text
