@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,13 +22,13 @@ from autodim.report.data import (
     Stability,
     Unit,
     WatchEvent,
-    product,
 )
 from autodim.report.html import render
 from autodim.report.labels import LabelRow
 from autodim.report.slots import slot_rows
 from autodim.stages import no_cut
 from autodim.stages.evaluate import same_widths
+from autodim.stages.means import Means, means_notes, over_seeds
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
 from autodim.stages.serve import precisions
@@ -38,16 +38,6 @@ from autodim.training.bounds import weak_reference
 from autodim.training.watch import Event
 
 RULE_WORDS = {"exact": ", exact allocation", "greedy": ", greedy allocation", "nested": ", nested widths"}
-
-
-@dataclass(frozen=True)
-class Means:
-    """The run's own models as means over the seeds of a comparison; widths and courses are those of the first seed."""
-
-    uncut: ResultRow | None
-    cut: ResultRow | None
-    product: ResultRow
-    seeds: tuple[int, ...]
 
 
 def write_report(
@@ -192,28 +182,6 @@ def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:
             )
         )
     return rows
-
-
-def over_seeds(rows: Sequence[ResultRow], means: Means | None) -> list[ResultRow]:
-    """A run's own rows with their means over seeds; one that has none is left out, as it compares with no mean."""
-    if means is None:
-        return list(rows)
-    handed, found = product(rows), []
-    for row in rows:
-        mean = means.product if row is handed else {"uncut": means.uncut, "cut": means.cut}.get(row.role)
-        if mean is not None:
-            size = row.bytes if row.role == "served" else mean.bytes
-            found.append(replace(mean, name=row.name, role=row.role, bytes=size))
-    return found
-
-
-def means_notes(means: Means) -> tuple[str, ...]:
-    """What a report over seeds is of."""
-    seeds = ", ".join(map(str, means.seeds))
-    return (
-        f"The figures of the models are means over the seeds {seeds}; widths, courses and other notes are those of "
-        f"seed {means.seeds[0]}.",
-    )
 
 
 def label_rows(run: Run, results: dict[str, Any], baselines: Sequence[ResultRow] = ()) -> list[LabelRow]:

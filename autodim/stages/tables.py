@@ -15,7 +15,8 @@ from autodim.report.data import ResultRow
 from autodim.report.differences import Difference, SeedDifference, difference_markdown, interval
 from autodim.stages.compare import Grid, Place, cell_run, row_name, seed_run
 from autodim.stages.differences import paired
-from autodim.stages.report import Means, write_report
+from autodim.stages.means import Means
+from autodim.stages.report import write_report
 from autodim.stages.run import Run
 from autodim.stages.search import write_config
 from autodim.training.progress import Progress
