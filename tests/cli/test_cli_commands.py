@@ -191,7 +191,6 @@ def test_dry_run_prints_the_plan_and_writes_nothing(autodim, config, run):
         ["show", "sseds", "--json"],
         ["show", "CONFIG", "--origins", "--json"],
         ["export", "RUN", "--format", "json"],
-        ["export", "RUN", "--format", "torchrec"],
     ],
     ids=" ".join,
 )
@@ -199,6 +198,13 @@ def test_json_is_all_that_stdout_gets(words, autodim, config, run):
     said = autodim(*({"RUN": run, "CONFIG": config}.get(w, w) for w in words))
     assert said.code == 0 and said.err == ""
     assert json.loads(said.out)
+
+
+def test_what_torchrec_refuses_is_said_on_stderr_and_in_the_file(autodim, run):
+    said = autodim("export", run, "--format", "torchrec")
+    problems = json.loads(said.out)["problems"]
+    assert said.code == 0 and problems and "prune.multiple_of=4" in problems[0]
+    assert said.err.splitlines() == [f"torchrec: {problem}" for problem in problems]
 
 
 def test_search_says_results_on_stdout_and_everything_else_on_stderr(autodim, run):
