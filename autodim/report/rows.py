@@ -67,7 +67,12 @@ def tiles(data: ReportData) -> list[Tile]:
             was(numbers.ratio(b.logloss)),
             _tone(None if logloss is None else -logloss),
         ),
-        Tile("Training time", numbers.seconds(a.seconds), _of(a.seconds, b.seconds), was(numbers.seconds(b.seconds))),
+        Tile(
+            "Time to cut" if a.role == "cut" else "Retraining time",
+            numbers.seconds(a.seconds),
+            "",
+            f"on top of {numbers.seconds(b.seconds)} of pretraining" if numbers.known(b.seconds) else "",
+        ),
     ]
     return [t for t in found if t.value != numbers.DASH or t.before]
 
