@@ -134,9 +134,8 @@ def test_a_sweep_measures_without_training_and_never_spends_too_much(run):
     saved = artifact.read_json(run.folder / "sweep" / "sweep.json")["rows"]
     table = list(csv.DictReader((run.folder / "sweep" / "sweep.csv").open()))
     assert [float(t["auc"]) for t in table] == [r["auc"] for r in saved] == [r.auc for r in rows]
-    assert (
-        len((run.folder / "sweep" / "sweep.md").read_text().splitlines()) == 16
-    )  # two of the head, two of the knees, two on `predicted`
+    # two lines of the head, two of the knees, two about `predicted`
+    assert len((run.folder / "sweep" / "sweep.md").read_text().splitlines()) == 16
     # the same point again, and as `evaluate` measures the model that `prune` saved
     again = sweep(run.config, ["spectral"], [0.4], QUIET)[1]
     results = artifact.read_json(run.folder / "evaluate" / "results.json")["models"]
