@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from bag_tables import SLOTS, TABLES, UNIFORM, D
 from conftest import tiny_config, tiny_frame
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from autodim.config.schema import DenseOptimizerConfig, ModelConfig, TrainConfig
 from autodim.data.batch import Bag, Batch
 from autodim.data.columns import Columns
 from autodim.dimension.allocation import Allocation
-from autodim.embedding.layout import Block, Layout, Slot, Table, uniform_layout
+from autodim.embedding.layout import Block, Layout, uniform_layout
 from autodim.embedding.lookup import Lookup
 from autodim.embedding.rows import unique_rows
 from autodim.models import MODELS
@@ -48,10 +49,6 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 QUIET = Progress("quiet")
-D = 8
-SLOTS = (Slot("a", "a"), Slot("b", "b"), Slot("tags", "tags", multi=True), Slot("c", "b"), Slot("d", "d"))
-TABLES = (Table("a", 50), Table("b", 30), Table("tags", 12), Table("d", 5))
-UNIFORM = uniform_layout(SLOTS, TABLES, D)
 MIXED = Layout(
     D,
     SLOTS,

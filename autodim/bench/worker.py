@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from autodim.data.batch import Batch
 from autodim.data.batches import Order
 from autodim.data.columns import Columns
 from autodim.data.encoded import EncodedLog
-from autodim.embedding.grouping import begin
+from autodim.embedding.grouping import early
 from autodim.embedding.layout import Layout, Slot, Table, uniform_layout
 from autodim.embedding.lookup import Lookup
 from autodim.optim.build import build_rules
@@ -82,8 +81,7 @@ class Measured:
         # only whole batches, so that samples = steps x batch
         self.whole = max(1, len(columns) // variant.batch)
         self.position = 0
-        # as in `training.loop`
-        prepare = partial(begin, self.network.tables) if device.type == "cuda" else None
+        prepare = early(self.network.tables, device)
         self.feed = Feed(columns, lambda p: self.order.rows(*divmod(p, self.whole)), 2**62, device, prepare=prepare)
 
     def warm_up(self) -> None:

@@ -12,7 +12,9 @@ Letters: K looked-up ids of a batch, U unique rows among them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,6 +53,11 @@ class Grouping:
         starts = torch.searchsorted(self._group, every)
         ends = F.pad(starts[1:], (0, 1), value=self._group.shape[0])
         return UniqueRows(self._ordered.index_select(0, starts).long(), ends - starts, self._order, starts)
+
+
+def early(tables: Tables, device: torch.device) -> Callable[[Batch], Batch] | None:
+    """`begin` for some tables, where asking their device means waiting for it; None on a CPU."""
+    return partial(begin, tables) if device.type == "cuda" else None
 
 
 def begin(tables: Tables, batch: Batch) -> Batch:

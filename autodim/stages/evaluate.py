@@ -20,13 +20,13 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.model_folder import load_network
 from autodim.stages.pretrain import run_result
 from autodim.stages.run import Run
-from autodim.stages.serve import load_served, precisions, round_tables, served_bytes
+from autodim.stages.serve import precisions, round_tables, served_bytes
 from autodim.stages.session import Session
-from autodim.training.bounds import Allowed, half_width, lost, weak_reference
+from autodim.training.bounds import Allowed, Lost, half_width, lost, weak_reference
 from autodim.training.chance import chance_words
 from autodim.training.evaluation import predict
 from autodim.training.gates import GateUse, gate_use
-from autodim.training.metrics import auc_difference, evaluate_logits
+from autodim.training.metrics import evaluate_logits
 
 
 def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
@@ -68,9 +68,10 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
             "models": models,
         }
         results["chance"] = chance(models, log)
-        results["gap"] = gap(logits, log)
-        if run.config.prune.budget.by_quality and same_widths(run):
-            results["quality"] = confirm(run, log, session)
+        against = beside_uncut(logits, log)
+        results["gap"] = gap(against)
+        if against and run.config.prune.budget.by_quality and same_widths(run):
+            results["quality"] = confirm(run.config, against, log)
         artifact.write_json(folder / "results.json", results)
         if any(gates.values()):
             artifact.write_json(folder / "gates.json", {n: [g.to_json() for g in used] for n, used in gates.items()})
@@ -95,42 +96,47 @@ def evaluate(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
     return results
 
 
-def confirm(run: Run, log: EncodedLog, session: Session) -> dict[str, Any]:
-    """A budget by quality on the test part, once: what the model that is handed over loses, and whether it is inside.
+def beside_uncut(logits: Mapping[str, torch.Tensor], log: EncodedLog) -> list[Lost]:
+    """What the model that is handed over loses of each task on the test part against the uncut one; empty where one of
+    them is missing.
+
+    Args:
+        logits: of the models on test, N x T, by name.
+    """
+    small, uncut = logits.get("served", logits.get("retrained")), logits.get("uniform")
+    if small is None or uncut is None:
+        return []
+    return lost(small, uncut, log.part("test").labels.to(small.device), log.tasks)
+
+
+def confirm(config: Config, found: Sequence[Lost], log: EncodedLog) -> dict[str, Any]:
+    """A budget by quality on the test part, once: what the model that is handed over loses (`beside_uncut`), and
+    whether it is inside.
 
     Returns:
         `lost` per task, `inside`, `gained` (better than the uncut model), and `words` for a person.
     """
-    columns, device = log.part("test"), session.device
-    labels = columns.labels.to(device)
-    stages = [run.need("retrain"), run.need("pretrain")]
-    small, uncut = (predict(load_served(stage, device), columns, device) for stage in stages)
-    found, limits = lost(small, uncut, labels, log.tasks), allowed(run.config)
+    limits = allowed(config)
     inside = limits.inside(found)
     verdict = "inside the limit" if inside else "NOT inside the limit with this confidence: give it more rows, or room"
     words = (
-        f"confirmed once on {len(columns):,} test rows: {limits.words(found)} "
+        f"confirmed once on {len(log.part('test')):,} test rows: {limits.words(found)} "
         f"({limits.confidence:.4g} one-sided): {verdict}"
     )
     if not inside:
         words = words.replace("confirmed", "measured", 1)
     gained = limits.gained(found)
     if gained:
-        words += f". {weak_reference(run.config.retrain.mode != 'none')}"
+        words += f". {weak_reference(config.retrain.mode != 'none')}"
     return {"lost": [one.to_json() for one in found], "inside": inside, "gained": gained, "words": words}
 
 
-def gap(logits: Mapping[str, torch.Tensor], log: EncodedLog) -> dict[str, float] | None:
+def gap(found: Sequence[Lost]) -> dict[str, float] | None:
     """The first task's test AUC of the model that is handed over less the uncut model's, and half of its 95 % interval
-    over the test rows (DeLong, paired); None where one of them or an AUC is missing."""
-    small = logits.get("served", logits.get("retrained"))
-    uncut = logits.get("uniform")
-    if small is None or uncut is None or log.tasks[0].kind != "binary":
+    over the test rows (DeLong, paired); None where there is none."""
+    if not found or math.isnan(found[0].auc_error):
         return None
-    labels = log.part("test").labels[:, 0].to(small.device)
-    known = ~labels.isnan()
-    change, error = auc_difference(small[known, 0], uncut[known, 0], labels[known])
-    return None if math.isnan(error) else {"auc": change, "half": half_width(error)}
+    return {"auc": 0.0 - found[0].auc, "half": half_width(found[0].auc_error)}
 
 
 def chance(models: Sequence[dict[str, Any]], log: EncodedLog) -> str:

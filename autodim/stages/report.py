@@ -80,7 +80,7 @@ def report_data(run: Run, baselines: tuple[ResultRow, ...] = (), means: Means | 
         environment=artifact.read_json(run.folder / "environment.json"),
         notes=(
             *([served] if (served := no_cut.words(run)) else ()),
-            *([f"{chance[0].upper()}{chance[1:]}."] if chance else ()),
+            *sentence(chance),
             *(means_notes(means) if means else ()),
             *quality_notes(run, results),
             *allocation.notes,
@@ -118,7 +118,7 @@ def quality_notes(run: Run, results: dict[str, Any]) -> tuple[str, ...]:
         f"(one-sided, paired), on {found['rows']['confirm']:,} validation rows that neither stopped a training nor "
         f"were scored. {sum(one['confirmed'] is not None for one in found['tries'])} budgets were tested on them, from "
         f"large to small." + (f" {doubt}." if found.get("gained") and doubt not in told else ""),
-        *([f"{told[0].upper()}{told[1:]}."] if told else []),
+        *sentence(told),
     )
 
 
@@ -153,6 +153,11 @@ def saved_baselines(run: Run) -> tuple[ResultRow, ...]:
     """Baselines that `compare` left beside the run."""
     path = run.folder / "baselines.json"
     return tuple(ResultRow(**row) for row in artifact.read_json(path)) if path.is_file() else ()
+
+
+def sentence(words: str) -> tuple[str, ...]:
+    """Words as a sentence of their own; none of no words."""
+    return (f"{words[0].upper()}{words[1:]}.",) if words else ()
 
 
 def result_rows(run: Run, results: dict[str, Any]) -> list[ResultRow]:

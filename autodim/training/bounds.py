@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autodim.data.tasks import Task
+from autodim.files import finite
 from autodim.training.metrics import auc_difference
 from autodim.training.student import quantile
 
@@ -48,8 +49,9 @@ class Lost:
         return self.loss + quantile(confidence, max(self.rows - 1, 1)) * self.loss_error
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; NaN becomes null."""
-        return {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in asdict(self).items()}
+        """A JSON object; numbers that are not finite become null."""
+        found: dict[str, Any] = finite(asdict(self))
+        return found
 
 
 def lost(logits: Tensor, reference: Tensor, labels: Tensor, tasks: Sequence[Task] = ()) -> list[Lost]:

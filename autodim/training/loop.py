@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from autodim.config.schema import TrainConfig
 from autodim.data.columns import Columns
-from autodim.embedding.grouping import begin
+from autodim.embedding.grouping import early
 from autodim.errors import TrainingError
 from autodim.optim.schedule import scale_rates
 from autodim.training.alternate import Alternate, LastLosses
@@ -36,6 +35,7 @@ from autodim.training.seeds import derive
 from autodim.training.step import Step
 from autodim.training.watch import Event, LossRing, make_detector, parameter_norms
 
+State = tuple[dict[str, Tensor], list[dict[str, Any]]]  # of optimizers, as `optimizer_tensors` gives it
 WATCH_EVERY = 50  # steps between reads of the loss: each read waits for the device
 
 
@@ -87,7 +87,7 @@ class Training:
         self.best: Point | None = None
         self.best_weights: dict[str, Tensor] | None = None
         self.since_best = 0
-        self.best_state: tuple[dict[str, Tensor], list[dict[str, Any]]] | None = None
+        self.best_state: State | None = None
         self.loss_sum, self.loss_steps = 0.0, 0  # of the finite losses since the last evaluation
         self.ring = LossRing(WATCH_EVERY, device)
         self.last = LastLosses(train.labels.shape[1], device) if isinstance(self.course, Alternate) else None
@@ -113,8 +113,7 @@ class Training:
             self._save()  # what a divergence before the first evaluation goes back to
         progress.start(title, total * self.config.batch, done=self.position * self.config.batch)
         self.network.train()
-        # only where asking a device means waiting for it
-        prepare = partial(begin, self.network.tables) if self.device.type == "cuda" else None
+        prepare = early(self.network.tables, self.device)
         feed = Feed(self.train, lambda p: course.rows(*course.at(p)), total, self.device, prepare=prepare)
         finished = self._finished()
         while self.position < total and not finished:
@@ -151,14 +150,24 @@ class Training:
             self._tell(replace(event, attempt=self.rollbacks), progress)
         return FitResult(points, self.best, time.monotonic() - began, self.position, tuple(self.events))
 
-    def _start(self) -> tuple[Point, dict[str, Tensor], tuple[dict[str, Tensor], list[dict[str, Any]]]]:
-        """The evaluation of what the training begins with, and copies of its weights and of the optimizers' state."""
+    def _start(self) -> tuple[Point, dict[str, Tensor], State | None]:
+        """The evaluation of what the training begins with, and its copies."""
         found = evaluate(self.network, self.valid, self.device, self.step.tasks)
+        return self._point(0, found, math.nan, {}), *self._copies()
+
+    def _point(self, epoch: int, found: Sequence[Metrics], loss: float, gauges: dict[str, float]) -> Point:
+        """An evaluation after the updates that were made; `loss`: the mean training loss since the last one."""
         lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
-        point = Point(0, 0, math.nan, found[0].auc, found[0].logloss, lr, {}, *self._judged(found))
+        first, judged = found[0], self._judged(found)
+        return Point(epoch, self.position, loss, first.auc, first.logloss, lr, gauges, *judged)
+
+    def _copies(self) -> tuple[dict[str, Tensor], State | None]:
+        """Copies of the weights, and of the optimizers' state where `keep_state` asks for it."""
+        weights = {k: v.clone() for k, v in self.network.state().items()}
+        if not self.config.keep_state:
+            return weights, None
         tensors, rest = optimizer_tensors(self.step.optimizers)
-        state = {k: v.clone() for k, v in tensors.items()}, rest
-        return point, {k: v.clone() for k, v in self.network.state().items()}, state
+        return weights, ({k: v.clone() for k, v in tensors.items()}, rest)
 
     def _note(self, epoch: int) -> str:
         best = f"best valid {best_words(self.best)}" if self.best else ""
@@ -189,22 +198,15 @@ class Training:
             return
         loss = self.loss_sum / max(self.loss_steps, 1)
         self.loss_sum, self.loss_steps = 0.0, 0
-        lr = self.step.optimizers[0].param_groups[0]["lr"] if self.step.optimizers else 0.0
-        point = Point(
-            epoch, self.position, loss, metrics.auc, metrics.logloss, lr, self.gauges.read(), *self._judged(found)
-        )
+        point = self._point(epoch, found, loss, self.gauges.read())
         self.points.append(point)
         # an AUC that cannot be computed (one class in valid) never stops a training: the log loss decides then
         if self.best is None or not self.course.judged or better(point, self.best):
             self.best, self.since_best = point, 0
-            self.best_weights = {k: v.clone() for k, v in self.network.state().items()}
-            kept = dict(self.best_weights)
-            if self.config.keep_state:
-                tensors, rest = optimizer_tensors(self.step.optimizers)
-                self.best_state = {k: v.clone() for k, v in tensors.items()}, rest
-                kept |= self.best_state[0]
+            self.best_weights, self.best_state = self._copies()
             if self.checkpoints:
-                self.checkpoints.save_best(self.position, kept, {"optimizers": (self.best_state or ({}, []))[1]})
+                tensors, rest = self.best_state or ({}, [])
+                self.checkpoints.save_best(self.position, self.best_weights | tensors, {"optimizers": rest})
         else:
             self.since_best += 1
             scale_rates(self.step.optimizers, self.schedules, self.config.plateau)
@@ -281,7 +283,7 @@ class Training:
         tensors = self.checkpoints.best(self.best.step)
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer")}
 
-    def best_optimizers(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
+    def best_optimizers(self) -> State | None:
         """The optimizers' state at the best evaluation, where `keep_state` asks for it."""
         if not self.config.keep_state or self.best_state is not None or self.checkpoints is None or self.best is None:
             return self.best_state

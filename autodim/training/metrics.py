@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autodim.data.tasks import Task
+from autodim.files import finite
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Metrics:
     def to_json(self) -> dict[str, float | int | None]:
         """A JSON object; NaN and infinities become null, and what only a regression has is left out elsewhere."""
         return {
-            k: (None if v is None or not math.isfinite(v) else v)
+            k: finite(v)
             for k, v in asdict(self).items()
             if self.rmse is not None or k in ("auc", "logloss", "calibration", "rows")
         }

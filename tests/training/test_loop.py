@@ -273,6 +273,7 @@ def test_a_trained_start_that_nothing_beats_is_the_result_and_takes_no_patience(
     counted = begun(tmp_path / "b", True, weights, patience=2)
     kept = counted.run(QUIET, "counted")
     assert kept.best.step == 0 and math.isnan(kept.points[0].train_loss)
+    assert counted.best_optimizers() is None  # nobody asked to keep their state
     assert kept.points[1:] == worse.points and kept.best.valid_auc >= worse.best.valid_auc
     assert all(torch.equal(v, weights[k]) for k, v in counted.network.state().items())
     stopped = begun(tmp_path / "c", True, weights, patience=2)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bag_tables import SLOTS, TABLES, UNIFORM, D
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -26,10 +27,7 @@ from autodim.training.feed import Feed
 from autodim.training.step import Step
 from autodim.weighting.build import build_weighting
 
-D, B = 8, 200
-SLOTS = (Slot("a", "a"), Slot("b", "b"), Slot("tags", "tags", multi=True), Slot("c", "b"), Slot("d", "d"))
-TABLES = (Table("a", 50), Table("b", 30), Table("tags", 12), Table("d", 5))
-UNIFORM = uniform_layout(SLOTS, TABLES, D)
+B = 200
 MIXED = Layout(
     D,
     SLOTS,
