@@ -56,8 +56,8 @@ class GroupLookup:
         sources: list[Tensor] = []
         width = len(group.positions)
         kind = group.dtype
-        for k, slot in enumerate(group.multi, start=group.one_hot):
-            bag = batch.bags[slot.name]
+        for number, slot in enumerate(group.multi, start=1):
+            k, bag = group.one_hot + number - 1, batch.bags[slot.name]
             lengths = bag.offsets.diff()
             bag_of = torch.repeat_interleave(
                 torch.arange(self.batch, device=lengths.device), lengths, output_size=bag.values.shape[0]
@@ -65,10 +65,10 @@ class GroupLookup:
             factor = torch.ones_like(bag.values, dtype=kind) if bag.weights is None else bag.weights.to(kind)
             if slot.pooling == "mean":
                 factor = factor / lengths.clamp(min=1).index_select(0, bag_of)
-            values, starts = bag.values, bag.offsets
+            starts = bag.offsets
             if self.kept is not None:
-                values, starts, factor, bag_of = self.kept.bag(k, values, starts, factor, bag_of)
-                rows[1 + k - group.one_hot] = values + group.bases[k]
+                held = self.kept.bag(k, bag.values, rows[number], starts, factor, bag_of)
+                rows[number], starts, factor, bag_of = held
             factors.append(factor)
             offsets.append(starts)
             sources.append(bag_of * width + k)

@@ -42,15 +42,15 @@ class KeptIds:
         self.places = self.held.flatten().nonzero().squeeze(1)
 
     def bag(
-        self, reader: int, values: Tensor, offsets: Tensor, factors: Tensor, bag_of: Tensor
+        self, reader: int, values: Tensor, rows: Tensor, offsets: Tensor, factors: Tensor, bag_of: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The held part of a bag column (K values, B + 1 offsets, K factors, K bags): the same four."""
+        """The held part of a bag column of K values: of its K rows, B + 1 offsets, K factors and K bags."""
         low, high = self.group.bounds[:, reader]
         held = (values >= low) & (values < high)
         places = held.nonzero().squeeze(1)
         before = F.pad(held.cumsum(0), (1, 0))  # held values before each
         return (
-            values.index_select(0, places),
+            rows.index_select(0, places),
             before.index_select(0, offsets.long()),
             factors.index_select(0, places),
             bag_of.index_select(0, places),

@@ -22,6 +22,7 @@ from autodim.data.columns import Columns
 from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import Layout
 from autodim.errors import RunError
+from autodim.files import finite
 from autodim.optim.hessian import Curvature, pearson, slot_curvature, spearman
 from autodim.stages.model_folder import load_network
 from autodim.stages.predict import MODELS
@@ -187,7 +188,7 @@ def _entry(run: str, slot: str, curvature: Curvature) -> dict[str, Any]:
         "run": run,
         "slot": slot,
         "ids": len(met),
-        **{k: v if math.isfinite(v) else None for k, v in numbers.items()},
+        **finite(numbers),
         "id": met.tolist(),
         "counts": [int(c) for c in counts.tolist()],
         "top": top.tolist(),

@@ -18,6 +18,7 @@ from autodim.config.sections.weighting import WeightingConfig
 from autodim.data.batches import Order
 from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
+from autodim.files import finite
 from autodim.multitask.alone import measured
 from autodim.multitask.relatedness import Probe, ProbedStep, SharedFrom, own_parameters
 from autodim.report.related import SeedRecord, intervals
@@ -245,13 +246,9 @@ def plain(config: TrainConfig) -> TrainConfig:
 def _probe_json(found: Probe) -> dict[str, Any]:
     return {
         "step": found.step,
-        "affinity": _rows(found.affinity),
-        "cosines": {group: _rows(matrix) for group, matrix in found.cosines.items()},
+        "affinity": finite(found.affinity.tolist()),
+        "cosines": {group: finite(matrix.tolist()) for group, matrix in found.cosines.items()},
     }
-
-
-def _rows(matrix: torch.Tensor) -> list[list[float | None]]:
-    return [[v if math.isfinite(v) else None for v in row] for row in matrix.tolist()]
 
 
 def _clock(seconds: float) -> str:
