@@ -100,7 +100,7 @@ class Columns:
         """
         target = self.device if device is None else torch.device(device)
         bags = {name: self._bag(name, rows) for name in self.bags}
-        index = rows if isinstance(rows, slice) else rows.to(self.device, non_blocking=True)
+        index = rows if isinstance(rows, slice) else _move(rows, self.device)
 
         def take(column: Tensor) -> Tensor:
             return _move(column[index] if isinstance(index, slice) else column.index_select(0, index), target)
@@ -138,7 +138,7 @@ class Columns:
         if host_rows:
             host = self._host_offsets[name]
             total = int((host[rows + 1] - host[rows]).sum())
-        index = rows.to(self.device, non_blocking=True)
+        index = _move(rows, self.device)
         starts = offsets.index_select(0, index)  # B
         lengths = offsets.index_select(0, index + 1) - starts  # B
         ends = torch.zeros(len(index) + 1, dtype=torch.int64, device=self.device)  # B + 1
@@ -152,5 +152,5 @@ def _move(tensor: Tensor, target: torch.device) -> Tensor:
     if tensor.device == target:
         return tensor
     if tensor.device.type == "cpu" and target.type == "cuda":
-        tensor = tensor.pin_memory()
+        tensor = tensor.pin_memory()  # else the host waits until the device has done all that was queued
     return tensor.to(target, non_blocking=True)

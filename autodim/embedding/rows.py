@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+PIECE = 64  # terms that one thread of a GPU adds in a row
+
 
 @dataclass(frozen=True)
 class UniqueRows:
@@ -22,12 +24,15 @@ class UniqueRows:
         counts: U int64, how often each row occurs.
         order: K, positions of the looked-up ids grouped by row.
         starts: U, where each row's group starts in `order`.
+        pieces: P, where each piece of at most PIECE of a row's ids starts in `order`, and U, each row's first piece;
+            None: sums are not made by pieces.
     """
 
     rows: Tensor
     counts: Tensor
     order: Tensor
     starts: Tensor
+    pieces: tuple[Tensor, Tensor] | None = None
 
     def sum(self, values: Tensor, source: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """Sum per unique row.
@@ -38,14 +43,21 @@ class UniqueRows:
             weights: K factors, or None.
 
         Returns:
-            U x w. Deterministic: each row's terms are added in the order of the batch.
+            U x w. Deterministic: each row's terms are added in the order of the batch (by pieces: within each piece,
+            then the pieces' sums).
 
         Cost: one read of the values; five times faster on a CPU than an index_add, because the terms of a row are
-        read together and nothing is written twice.
+        read together and nothing is written twice. On a GPU one thread adds all terms of a row and a column, one
+        after the other, so that an id that half of a batch has would keep the device waiting for a few threads: by
+        pieces it adds PIECE terms, then count / PIECE sums.
         """
         order = self.order if source is None else source.index_select(0, self.order)
         factors = None if weights is None else weights.index_select(0, self.order)
-        return F.embedding_bag(order, values, self.starts, mode="sum", per_sample_weights=factors)
+        if self.pieces is None:
+            return F.embedding_bag(order, values, self.starts, mode="sum", per_sample_weights=factors)
+        starts, first = self.pieces
+        sums = F.embedding_bag(order, values, starts, mode="sum", per_sample_weights=factors)  # P x w
+        return F.embedding_bag(torch.arange(len(starts), device=first.device), sums, first, mode="sum")
 
     def inverse(self) -> Tensor:
         """K int64: index into `rows` of each looked-up id; computed once."""
@@ -68,7 +80,23 @@ def unique_rows(rows: Tensor) -> UniqueRows:
     """
     ordered, order = torch.sort(rows, stable=True)
     unique, counts = torch.unique_consecutive(ordered, return_counts=True)
-    return UniqueRows(unique.long(), counts, order, counts.cumsum(0) - counts)
+    starts = counts.cumsum(0) - counts
+    return UniqueRows(unique.long(), counts, order, starts, cut(counts, starts) if rows.is_cuda else None)
+
+
+def cut(counts: Tensor, starts: Tensor, total: int | None = None, piece: int = PIECE) -> tuple[Tensor, Tensor]:
+    """Each row's ids in pieces of at most `piece`; see `UniqueRows.pieces`.
+
+    Args:
+        counts: U, each at least 1. starts: U.
+        total: P, where it is known; asked of the device otherwise.
+    """
+    each = (counts + (piece - 1)) // piece  # U
+    first = each.cumsum(0) - each  # U
+    every = torch.arange(len(counts), device=counts.device)
+    of = torch.repeat_interleave(every, each, output_size=int(each.sum()) if total is None else total)  # P
+    number = torch.arange(len(of), device=of.device) - first.index_select(0, of)  # within its row
+    return starts.index_select(0, of) + number * piece, first
 
 
 def take_rows(weight: Tensor, rows: Tensor) -> Tensor:

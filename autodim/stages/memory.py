@@ -20,7 +20,7 @@ from autodim.embedding.layout import Layout, Table, uniform_layout
 from autodim.errors import TrainingError
 from autodim.optim.costs import state_numbers
 from autodim.stages.model_folder import build_network
-from autodim.training.evaluation import CHUNK
+from autodim.training.evaluation import chunk_rows
 from autodim.training.feed import fits
 from autodim.training.network import Network
 
@@ -65,7 +65,7 @@ def estimate(config: Config, log: EncodedLog, device: torch.device) -> Memory:
     layout = uniform_layout(log.slots, log.tables, config.model.width)
     parts = [log.part(name) for name in ("train", "valid")]
     on_device = 0 if device.type == "cpu" else sum(p.nbytes for p in parts if fits(p, device))
-    rows = min(config.pretrain.batch, len(parts[0])), min(CHUNK, len(parts[1]))
+    rows = min(config.pretrain.batch, len(parts[0])), min(chunk_rows(device), len(parts[1]))
     return training_memory(config, layout, parts[0], rows, on_device)
 
 

@@ -23,7 +23,7 @@ from autodim.embedding.parts import slot_part
 from autodim.stages.edits import spread_rows
 from autodim.stages.session import Session
 from autodim.stages.task_scores import by_tasks
-from autodim.training.evaluation import CHUNK
+from autodim.training.evaluation import CHUNK, CHUNK_GPU
 from autodim.training.network import Network
 
 
@@ -76,7 +76,7 @@ def score(
     frozen = [p.requires_grad for p in network.parameters()]
     network.requires_grad_(False)
     # pairs of equal chunks, so that the two halves of the rows can be compared
-    pairs = max(1, -(-count // (2 * _chunk(len(layout.slots) * layout.common))))
+    pairs = max(1, -(-count // (2 * _chunk(len(layout.slots) * layout.common, session.device))))
     chunk = max(1, -(-count // (2 * pairs)))
     if strided:
         every, chunks = torch.arange(count) if index is None else index, -(-count // chunk)
@@ -116,10 +116,11 @@ def score(
     return found
 
 
-def _chunk(numbers: int) -> int:
+def _chunk(numbers: int, device: torch.device) -> int:
     """Rows at a time, for vectors of so many numbers a row: each chunk costs a hundred small calls, so few of them, but
-    a chunk's vectors stay within 8 MiB, which a shared cache holds."""
-    return max(1024, min(CHUNK, (8 << 18) // max(1, numbers) // 1024 * 1024))
+    a chunk's vectors stay within 8 MiB, which a shared cache holds; on a GPU within 256 MiB."""
+    most, numbers_at_once = (CHUNK, 8 << 18) if device.type == "cpu" else (CHUNK_GPU, 256 << 18)
+    return max(1024, min(most, numbers_at_once // max(1, numbers) // 1024 * 1024))
 
 
 def _saliencies(spectral: Spectral, tables: Mapping[str, str], task: int | None) -> dict[str, Tensor]:

@@ -27,9 +27,10 @@ def set_up(device: str, threads: int | None) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: found cuda, but torch sees no CUDA device; use device=auto or device=cpu")
     name = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    if name == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 is fp32 unless bf16 is asked for
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    torch.backends.cuda.matmul.allow_tf32 = False  # fp32 is fp32 unless bf16 is asked for
+    return torch.device(name, torch.cuda.current_device())  # with its number, as the devices of tensors have it
 
 
 def cores() -> int:

@@ -13,12 +13,23 @@ from autodim.training.metrics import Metrics, evaluate_logits
 from autodim.training.network import Network
 
 CHUNK = 8192  # rows of a prediction batch; small enough for the activations to stay in cache
+CHUNK_GPU = 32_768  # few launches, bounded memory
+
+
+def chunk_rows(device: torch.device) -> int:
+    """Rows that are read at a time without gradients."""
+    return CHUNK if device.type == "cpu" else CHUNK_GPU
 
 
 def predict(
-    network: Network, columns: Columns, device: torch.device, chunk: int = CHUNK, rows: Tensor | None = None
+    network: Network, columns: Columns, device: torch.device, chunk: int | None = None, rows: Tensor | None = None
 ) -> Tensor:
-    """Logits N x T of all rows (or of some, by number), on the device, in evaluation mode and without gradients."""
+    """Logits N x T of all rows (or of some, by number), on the device, in evaluation mode and without gradients.
+
+    Args:
+        chunk: rows at a time; default `chunk_rows`.
+    """
+    chunk = chunk or chunk_rows(device)
     was_training = network.training
     network.eval()
     parts = []

@@ -47,7 +47,7 @@ class Feed:
         prepare: Callable[[Batch], Batch] | None = None,
     ):
         self.columns, self.rows, self.steps, self.device = columns, rows, steps, device
-        self.ahead = columns.device != device if ahead is None else ahead
+        self.ahead = columns.device.type != device.type if ahead is None else ahead
         self.prepare = prepare
         self._next: tuple[int, Future[Batch]] | None = None
         self._prepared: tuple[int, Batch] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from autodim.data.columns import Columns
 from autodim.data.tasks import Task
 from autodim.models.base import Gate, Model
-from autodim.training.evaluation import CHUNK
+from autodim.training.evaluation import chunk_rows
 from autodim.training.network import Network
 
 ALL = 0.95  # share of a gate's weight that makes one expert the only one
@@ -55,8 +55,9 @@ def gate_use(network: Network, columns: Columns, device: torch.device, tasks: Se
     found: list[Gate] = []
     sums: list[Tensor] = []  # per gate 2 x E: of the weights, of their squares
     with torch.inference_mode():
-        for start in range(0, len(columns), CHUNK):
-            batch = columns.batch(slice(start, min(start + CHUNK, len(columns))), device)
+        chunk = chunk_rows(device)
+        for start in range(0, len(columns), chunk):
+            batch = columns.batch(slice(start, min(start + chunk, len(columns))), device)
             vectors, _ = network.tables.lookup(batch).inputs()
             found = model.gates(vectors, batch.numeric)
             if not found:

@@ -19,7 +19,7 @@ from autodim.config.schema import DenseOptimizerConfig, ModelConfig, WeightingCo
 from autodim.data.batch import Bag, Batch
 from autodim.embedding.grouping import Grouping, begin
 from autodim.embedding.layout import Block, Layout, Slot, Table, uniform_layout
-from autodim.embedding.rows import unique_rows
+from autodim.embedding.rows import cut, unique_rows
 from autodim.optim import build_dense_optimizer
 from autodim.optim.methods import CLIPPERS, DENSE_OPTIMIZERS, PERTURBATIONS, TABLE_OPTIMIZERS
 from autodim.stages.model_folder import build_network
@@ -78,7 +78,7 @@ def batch(seed: int = 0) -> Batch:
     return Batch(ids, torch.randn(B, 3, generator=g), torch.randint(0, 2, (B, 1), generator=g).float(), {"tags": bag})
 
 
-def trained(layout: Layout, early: bool, table="adagrad", dense="adam", clipper=None, perturbation=None):
+def trained(layout: Layout, early: bool, table="adagrad", dense="adam", clipper=None, perturbation=None, piece=0):
     """Two steps; the weights afterwards, and what the second step asked for."""
     network = build_network(ModelConfig(name="deepfm", width=D, hidden=(8,), init_std=0.5), layout, 3, 1, seed=1)
     tables = network.tables.table_parameters()
@@ -90,7 +90,7 @@ def trained(layout: Layout, early: bool, table="adagrad", dense="adam", clipper=
     step = Step(network, rules, perturbation=perturbation and PERTURBATIONS[perturbation](), clippers=clippers)
     for seed in (0, 1):
         given = batch(seed)
-        given = begin(network.tables, given) if early else given
+        given = begin(network.tables, given, piece) if early else given
         with Asked() as asked:
             step(given, seed)
     return network.state(), asked.names
@@ -104,9 +104,25 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_counted_early_is_counted_the_same(rows, small):
     given = torch.tensor(rows, dtype=torch.int32 if small else torch.int64)
     expected, found = unique_rows(given), Grouping(given).finish()
+    assert expected.pieces is None and found.pieces is None  # on a CPU
     for name in ("rows", "counts", "order", "starts"):
         one, two = getattr(expected, name), getattr(found, name)
         assert torch.equal(one, two) and one.dtype == two.dtype, name
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 7), st.booleans())
+def test_sums_by_pieces_are_the_sums(rows, piece, weighted):
+    given = torch.tensor(rows)
+    whole, pieces = unique_rows(given), Grouping(given, piece).finish()
+    assert whole.pieces is None and pieces.pieces is not None
+    starts, first = pieces.pieces
+    lengths = torch.cat([starts[1:], torch.tensor([len(rows)])]) - starts
+    assert 1 <= int(lengths.min()) and int(lengths.max()) <= piece  # what one thread of a GPU adds
+    assert torch.equal(starts[first], pieces.starts)
+    assert all(map(torch.equal, pieces.pieces, cut(whole.counts, whole.starts, piece=piece)))
+    values = torch.arange(3.0 * len(rows), dtype=torch.float64).view(-1, 3)  # whole numbers: exact in any order
+    factors = torch.arange(1.0, len(rows) + 1, dtype=torch.float64) if weighted else None
+    assert torch.equal(pieces.sum(values, weights=factors), whole.sum(values, weights=factors))
 
 
 @pytest.mark.parametrize("layout", [UNIFORM, MIXED, BLOCKS], ids=["uniform", "mixed", "blocks"])
@@ -130,6 +146,7 @@ def test_the_bits_do_not_change(layout):
 def test_no_step_asks_the_device_for_anything(layout, rules):
     groups = {UNIFORM: 1, MIXED: 3}[layout]  # widths 8; widths 0 (first-order terms alone), 2 and 8
     assert trained(layout, early=True, **rules)[1] == [READ] * groups
+    assert trained(layout, early=True, piece=4, **rules)[1] == [READ] * 2 * groups  # as on a GPU
 
 
 @pytest.mark.parametrize("name", ["uniform", "decayed", "uncertainty", "dwa", "gradnorm"])
