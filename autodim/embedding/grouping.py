@@ -32,7 +32,7 @@ class Grouping:
     """Looked-up rows (K integers, K > 0) that are being sorted and counted on their device.
 
     Args:
-        piece: sums are made by pieces of so many ids (see `UniqueRows.sum`); 0: they are not. Default: on a GPU they are.
+        piece: sums are made by pieces of so many ids (see `UniqueRows.sum`); 0: as a whole. Default: pieces on a GPU.
     """
 
     def __init__(self, rows: Tensor, piece: int | None = None):
