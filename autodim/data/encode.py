@@ -42,7 +42,7 @@ from autodim.data.manifest import (
     SlotRecord,
     TableRecord,
     config_hash,
-    source_hash,
+    content_hash,
 )
 from autodim.data.memory import Limits, release
 from autodim.data.parts import write_parts
@@ -89,7 +89,7 @@ def encode(
     if data.split.by == "file":
         check_files(data, base, source is not None)
     limits = Limits.of(data.memory)
-    hashes = config_hash(config), source_hash(config, base, source)
+    hashes = config_hash(config), content_hash(config, base, source, progress)
     folder = out / "_work"
     folder.mkdir()
     try:

@@ -16,7 +16,7 @@ from autodim.data.encoded import EncodedLog
 from autodim.embedding.layout import uniform_layout
 from autodim.stages.evaluate import sizes
 from autodim.stages.memory import available, estimate
-from autodim.stages.prepare import check_parts, encode_with_progress, prepare_inputs
+from autodim.stages.prepare import check_parts, encode_with_progress, prepare_inputs, same_log
 from autodim.stages.pretrain import build_log_network, log_course, log_rules, log_weighting
 from autodim.stages.prune import check_feasible
 from autodim.stages.quality import measured
@@ -42,7 +42,8 @@ def plan(config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="autodim-plan-") as name:
         began = time.monotonic()
         done = run.done("prepare")
-        if done is not None and done.inputs == prepare_inputs(config.data):
+        inputs = prepare_inputs(config.data)
+        if done is not None and (done.inputs == inputs or same_log(run, inputs, Session(device))):
             log = EncodedLog.open(run.stage("prepare") / "log")
         else:
             folder = Path(name) / "log"

@@ -10,7 +10,8 @@ from autodim import artifact
 from autodim.config.schema import DataConfig
 from autodim.data.encode import encode
 from autodim.data.encoded import EncodedLog
-from autodim.data.manifest import source_hash
+from autodim.data.manifest import config_hash, content_hash, source_hash
+from autodim.data.reader import Progress
 from autodim.errors import DataError, RunError
 from autodim.stages.holdout import held_out
 from autodim.stages.run import Run
@@ -33,6 +34,9 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
     """
     data = run.config.data
     inputs = prepare_inputs(data, frame)
+    if same_log(run, inputs, session, frame):
+        session.progress.line("prepare: the log lies elsewhere or was written anew, and is the same to the last byte")
+        run.adopt("prepare", inputs)
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)
@@ -101,19 +105,42 @@ def encode_with_progress(
     frame: pd.DataFrame | None = None,
 ) -> None:
     """Encode a log and show how far it is; a signal stops it between two pieces."""
+    encode(data, folder, Path.cwd(), progress=_teller(session, frame), source=frame)
+    check_written(folder)
+
+
+def same_log(run: Run, inputs: str, session: Session, frame: pd.DataFrame | None = None) -> bool:
+    """Whether the encoded log is of other inputs by name, place or time alone, and of the very same values.
+
+    Cost: a reading of the log, where the encoded one is of the same data section.
+    """
+    done = run.done("prepare")
+    if done is None or done.inputs == inputs:
+        return False
+    try:
+        known = open_log(run).manifest
+    except RunError:
+        return False
+    data = run.config.data
+    return known.config_hash == config_hash(data) and known.source_hash == content_hash(
+        data, Path.cwd(), frame, _teller(session, frame)
+    )
+
+
+def _teller(session: Session, frame: pd.DataFrame | None) -> Progress:
     begun = ""
 
     def tell(what: str, done: int, total: int) -> None:
         nonlocal begun
         session.stop.check()
         if what != begun:
-            unit = {"reading": "B" if frame is None else "rows", "ordering": "tables"}.get(what, "pieces")
+            read = "B" if frame is None else "rows"
+            unit = {"reading": read, "comparing": "B", "ordering": "tables"}.get(what, "pieces")
             session.progress.start(f"prepare: {what}", total, unit, done=done)
             begun = what
         session.progress.update(done)
 
-    encode(data, folder, Path.cwd(), progress=tell, source=frame)
-    check_written(folder)
+    return tell
 
 
 def check_written(folder: Path) -> None:

@@ -88,8 +88,7 @@ class Run:
         done = self.done(name)
         if done is None:
             raise RunError(f"{self.stage(name)}: the stage {name!r} is not finished; {advice(self.folder, name)}")
-        log = self.done("prepare")
-        if done.log is not None and log is not None and done.log != log.result:
+        if not self._of_this_log(done):
             raise RunError(
                 f"{self.stage(name)}: made from another encoding of the log than {self.stage('prepare')} has now: "
                 "settings of `data` were changed since, so that its ids mean other values; "
@@ -103,16 +102,24 @@ class Run:
         these inputs that is kept there is taken back."""
         done = self.done(name)
         folder = self.stage(name)
-        if done is not None and done.inputs == inputs:
+        if done is not None and done.inputs == inputs and self._of_this_log(done):
             damage = self.damage(name)
             if damage is None:
                 return True
             self.say(f"{name}: {damage}; it is made again")
             self._move_aside(name)
             return False
+        if done is not None and done.inputs == inputs:  # of ids that mean other values now
+            return self._exchange(name, inputs)
         if not folder.exists() or ((folder / "started.json").is_file() and self._started(name)["inputs"] != inputs):
             return self._exchange(name, inputs)
         return False
+
+    def adopt(self, name: str, inputs: str) -> None:
+        """Take a finished stage for one of these inputs, which were found to give the very same."""
+        path = self.stage(name) / "done.json"
+        record = read_record(path, {"inputs": str})
+        write_record(path, record | {"inputs": inputs})
 
     def _exchange(self, name: str, inputs: str) -> bool:
         """Move a stage of other inputs aside; True where an earlier one of these inputs could be taken back."""
@@ -138,7 +145,14 @@ class Run:
             done = read_done(folder)
         except RunError:
             return False
-        return done is not None and done.inputs == inputs and damage_of(folder, done) is None
+        same = done is not None and done.inputs == inputs and self._of_this_log(done)
+        return done is not None and same and damage_of(folder, done) is None
+
+    def _of_this_log(self, done: Done) -> bool:
+        """Whether a stage is of the encoded log that is here. Another encoding may give the same weights, and with them
+        the same inputs to the stages after."""
+        log = self.done("prepare")
+        return done.log is None or log is None or done.log == log.result
 
     def _started(self, name: str) -> dict[str, Any]:
         return read_record(self.stage(name) / "started.json", {"inputs": str, "seconds": (int, float)})
