@@ -13,6 +13,7 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.live_state import live_start
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
+from autodim.stages.pretrain_inputs import check_model
 from autodim.stages.prune import cost_model, cut_for
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -27,7 +28,8 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
         widths: a widths file to use instead of the run's own allocation; hand-edited files are welcome.
 
     Raises:
-        ConfigError: a warm mode without a pretrained model to be warm from, or a widths file that does not fit.
+        ConfigError: a warm mode without a pretrained model to be warm from or with another model than the pretrained
+            one, or a widths file that does not fit.
     """
     config = run.config
     mode = config.retrain.mode
@@ -38,6 +40,8 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
             f"retrain.mode: found none, but a natively uniform model of width {allocation.common} has to be trained; "
             "use retrain.mode=cold"
         )
+    if warm:
+        check_model(run)
     inputs = artifact.digest(
         {
             "data": run_result(run, "prepare"),
