@@ -242,6 +242,24 @@ def lists_there(use: Any) -> Any:
     return wrapped
 
 
+def same_parameters(move: Any) -> Any:
+    """`module.to` keeps the very parameters, as it does where both are plain tensors; not those of a living graph."""
+
+    @functools.wraps(move)
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        try:
+            torch.__future__.set_swap_module_params_on_conversion(True)
+            return move(self, *args, **kwargs)
+        except RuntimeError as error:
+            if "swap" not in str(error):
+                raise
+            torch.__future__.set_swap_module_params_on_conversion(False)
+            torch.__future__.set_overwrite_module_params_on_conversion(True)
+            return move(self, *args, **kwargs)
+
+    return wrapped
+
+
 def arm() -> TorchDispatchMode:
     """Make torch see the device, for the rest of the process."""
     said = {
@@ -268,8 +286,7 @@ def arm() -> TorchDispatchMode:
     Tensor.__setitem__ = lists_there(Tensor.__setitem__)  # type: ignore[method-assign]
     torch.tensor, torch.as_tensor = made_on_cpu_first(torch.tensor), made_on_cpu_first(torch.as_tensor)
     torch.inference_mode = NoGrad  # type: ignore[misc, assignment]
-    # `module.to` keeps the very parameters, as it does where both are plain tensors
-    torch.__future__.set_swap_module_params_on_conversion(True)
+    nn.Module._apply = same_parameters(nn.Module._apply)  # type: ignore[method-assign]
     mode = Emulate()
     mode.__enter__()
     return mode
