@@ -221,14 +221,23 @@ def seal_files(folder: Path, names: Sequence[str]) -> None:
 
     Cost: reads these files only.
     """
-    path = folder / MANIFEST
-    files = {
-        n: {"bytes": size, "sha256": total} for n, (size, total) in (_listed(folder) if path.is_file() else {}).items()
-    }
+    files = _sums(folder)
     for name in names:
         if (folder / name).is_file():
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-    write_json(path, {"format": FORMAT, "files": files})
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def unseal_files(folder: Path, names: Sequence[str]) -> None:
+    """Forget the sums of some of the files that `seal_files` keeps; nothing where there are none."""
+    if (folder / MANIFEST).is_file():
+        files = {name: sums for name, sums in _sums(folder).items() if name not in names}
+        write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def _sums(folder: Path) -> dict[str, dict[str, int | str]]:
+    known = _listed(folder) if (folder / MANIFEST).is_file() else {}
+    return {name: {"bytes": size, "sha256": total} for name, (size, total) in known.items()}
 
 
 def _remove_leftovers(target: Path) -> None:

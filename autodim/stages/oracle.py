@@ -23,12 +23,11 @@ from autodim.stages.cutter import Cutter
 from autodim.stages.evidence.mask_exact import mask_exact
 from autodim.stages.evidence.question import Question
 from autodim.stages.model_folder import load_network
-from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.prune import problem_of
 from autodim.stages.run import Run
 from autodim.stages.scores import cached_score
-from autodim.stages.search import write_config
+from autodim.stages.search import prepared
 from autodim.stages.session import Session
 from autodim.stages.sweep import Measure
 from autodim.training.device import set_up
@@ -61,8 +60,7 @@ def oracle(
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(device, progress, stop)
-        write_config(run)
-        log = prepare(run, session)
+        log = prepared(run, session)
         pretrain(run, log, session)
         network, _ = load_network(run.stage("pretrain") / "model", device)
         statistics, means = cached_score(run, network, log, session)

@@ -13,6 +13,7 @@ from autodim.data.encoded import EncodedLog
 from autodim.data.manifest import config_hash, content_hash, source_hash
 from autodim.data.reader import Progress
 from autodim.errors import DataError, RunError
+from autodim.stages.advice import CONTINUED
 from autodim.stages.holdout import held_out
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -34,9 +35,13 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
     """
     data = run.config.data
     inputs = prepare_inputs(data, frame)
-    if same_log(run, inputs, session, frame):
-        session.progress.line("prepare: the log lies elsewhere or was written anew, and is the same to the last byte")
-        run.adopt("prepare", inputs)
+    done = run.done("prepare")
+    if done is not None and same_log(run, inputs, session, frame):
+        if (run.folder / CONTINUED).is_file():
+            inputs = done.inputs  # those of the continuation, whose ids hold
+        else:
+            session.progress.line("prepare: the log lies elsewhere or was written anew; every byte is the same")
+            run.adopt("prepare", inputs)
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)

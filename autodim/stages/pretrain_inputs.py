@@ -1,13 +1,11 @@
-"""What a pretraining is made from, and why one that is there may not do: the rows that stopped it, another model."""
+"""What a pretraining is made from, and why one that is there may not do: the rows that stopped it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from autodim import artifact
-from autodim.config.schema import ModelConfig
 from autodim.data.encoded import EncodedLog
-from autodim.errors import ConfigError
 from autodim.stages.holdout import inputs_of
 from autodim.stages.import_weights import weights_inputs
 from autodim.stages.pretrain import run_result
@@ -56,20 +54,3 @@ def other_stop(run: Run, log: EncodedLog) -> str | None:
             "of them do, so another one is needed (and the one here is kept)"
         )
     return None
-
-
-def check_model(run: Run) -> None:
-    """The model that is cut must be the one that the config describes: what is saved of it is described by the config.
-
-    Raises:
-        ConfigError: settings of `model` were changed since it was pretrained.
-    """
-    folder = run.need("pretrain") / "model"
-    had = ModelConfig(**artifact.read_json(folder / "model.json")["model"]).model_dump(mode="json")
-    wants = run.config.model.model_dump(mode="json")
-    if changed := [key for key in wants if wants[key] != had[key]]:
-        found = ", ".join(f"model.{key}: found {wants[key]}, but {had[key]} there" for key in changed)
-        raise ConfigError(
-            f"{folder} was trained with other settings ({found}), and a cut takes them over; run `autodim search "
-            f"{run.folder}`, which pretrains the new model, or go back to the earlier ones"
-        )

@@ -35,7 +35,6 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.importance import importance
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import run_result
-from autodim.stages.pretrain_inputs import check_model
 from autodim.stages.refit import refit
 from autodim.stages.run import Run
 from autodim.stages.scores import cached_score, row_counts
@@ -55,7 +54,6 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
 
     Raises:
         BudgetError: no allocation meets the budget and the limits.
-        ConfigError: another model than the pretrained one is asked for.
         NoSafeCut: a budget by quality that no cut keeps.
     """
     from autodim.stages.quality import find  # which prunes at budgets of its own
@@ -63,7 +61,6 @@ def prune(run: Run, log: EncodedLog, session: Session) -> Allocation:
     config = run.config
     settings = config.prune
     source = run_result(run, "pretrain")
-    check_model(run)
     inputs = prune_inputs(run, log)
     if run.up_to_date("prune", inputs):
         no_cut.clear(run)

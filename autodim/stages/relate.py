@@ -16,10 +16,9 @@ from autodim.errors import ConfigError
 from autodim.multitask.relatedness import GROUPS
 from autodim.report.related import Pair, pairs
 from autodim.report.related_page import related_page
-from autodim.stages.prepare import prepare
 from autodim.stages.relate_parts import Parts, Question
 from autodim.stages.run import Run
-from autodim.stages.search import write_config
+from autodim.stages.search import prepared
 from autodim.stages.session import Session
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
@@ -47,8 +46,7 @@ def relate(config: Config, question: Question, progress: Progress) -> tuple[dict
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)
-        write_config(run)
-        log = prepare(run, session)
+        log = prepared(run, session)
         if len(log.labels) < 2:
             raise ConfigError(
                 f"data.labels: found {len(log.labels)}, expected two or more: relatedness is of pairs of tasks"

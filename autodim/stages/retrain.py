@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autodim import artifact
-from autodim.config.schema import ModelConfig
+from autodim.config.schema import Config, ModelConfig
 from autodim.data.encoded import EncodedLog
 from autodim.dimension.allocation import Allocation, read_widths
 from autodim.errors import ConfigError
@@ -13,7 +13,6 @@ from autodim.stages.holdout import inputs_of
 from autodim.stages.live_state import live_start
 from autodim.stages.model_folder import load_network, save_network
 from autodim.stages.pretrain import build_log_network, finish, run_result, summary, train_network
-from autodim.stages.pretrain_inputs import check_model
 from autodim.stages.prune import cost_model, cut_for
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -28,20 +27,17 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
         widths: a widths file to use instead of the run's own allocation; hand-edited files are welcome.
 
     Raises:
-        ConfigError: a warm mode without a pretrained model to be warm from or with another model than the pretrained
-            one, or a widths file that does not fit.
+        ConfigError: a warm mode without a pretrained model to be warm from, or a widths file that does not fit.
     """
     config = run.config
     mode = config.retrain.mode
     allocation = read_allocation(run, log, widths)
-    warm = mode in ("warm", "warm_cold_first", "none") and allocation.common == config.model.width
+    warm = is_warm(config, allocation)
     if mode == "none" and not warm:
         raise ConfigError(
             f"retrain.mode: found none, but a natively uniform model of width {allocation.common} has to be trained; "
             "use retrain.mode=cold"
         )
-    if warm:
-        check_model(run)
     inputs = artifact.digest(
         {
             "data": run_result(run, "prepare"),
@@ -77,6 +73,11 @@ def retrain(run: Run, log: EncodedLog, session: Session, widths: Path | None = N
         finish(folder, network, model_of(config.model, allocation), log, trained)
     session.progress.line(summary("retrain", trained))
     artifact.write_text(run.folder / "widths.yaml", allocation.to_yaml())
+
+
+def is_warm(config: Config, allocation: Allocation) -> bool:
+    """Whether a training begins with a cut of the pretrained model; a natively uniform one of another width cannot."""
+    return config.retrain.mode in ("warm", "warm_cold_first", "none") and allocation.common == config.model.width
 
 
 def read_allocation(run: Run, log: EncodedLog, widths: Path | None) -> Allocation:

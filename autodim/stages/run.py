@@ -78,6 +78,11 @@ class Run:
         """The record of a stage, if it was finished."""
         return read_done(self.stage(name))
 
+    def is_current(self, name: str) -> bool:
+        """Whether a stage is finished, and of the log that is here."""
+        done = self.done(name)
+        return done is not None and self._of_this_log(done)
+
     def need(self, name: str) -> Path:
         """The folder of a finished stage.
 
@@ -221,9 +226,13 @@ class Run:
         if any(self.done(name) is not None for name in ("pretrain", "retrain", "evaluate")):
             self.write_metrics()
 
-    def unseal(self) -> None:
-        """Take back what `seal` says: what lies beside the stages is about to change."""
-        (self.folder / artifact.MANIFEST).unlink(missing_ok=True)
+    def unseal(self, *names: str) -> None:
+        """Take back what `seal` says, of some files or (no names) of all: what lies beside the stages is about to
+        change."""
+        if names:
+            artifact.unseal_files(self.folder, names)
+        else:
+            (self.folder / artifact.MANIFEST).unlink(missing_ok=True)
 
     def seal(self) -> None:
         """Keep the sums of what lies beside the stages, for `autodim verify`."""

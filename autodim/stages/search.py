@@ -10,9 +10,11 @@ import pandas as pd
 from autodim import artifact
 from autodim.config.schema import Config
 from autodim.config.writer import to_yaml
+from autodim.data.encoded import EncodedLog
 from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
 from autodim.stages.memory import check_memory
+from autodim.stages.preconditions import check_log, check_model
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import check_feasible, prune
@@ -23,6 +25,8 @@ from autodim.stages.session import Session
 from autodim.training.device import set_up
 from autodim.training.interrupt import StopFlag
 from autodim.training.progress import Progress
+
+SETTINGS = ("config.yaml", "environment.json")
 
 
 def search(
@@ -57,7 +61,9 @@ def search(
         fresh = not (folder / "config.yaml").exists()
         if fresh:
             write_config(run)
+        check_log(run, stages, session, frame)
         log = prepare(run, session, frame)
+        check_model(run, stages, log, widths)
         if "prune" in stages:
             check_feasible(config, log)
         warning = check_memory(config, log, device) if "pretrain" in stages and not run.done("pretrain") else None
@@ -82,6 +88,20 @@ def search(
         run.write_views()
         run.seal()
     return run
+
+
+def prepared(run: Run, session: Session) -> EncodedLog:
+    """The log of a folder that a command beside the road works in. Its config becomes the folder's: of a fresh folder
+    at once, of one that is there when its log was read without complaint."""
+    fresh = not (run.folder / "config.yaml").exists()
+    if fresh:
+        write_config(run)
+    log = prepare(run, session)
+    if not fresh:
+        run.unseal(*SETTINGS)
+        write_config(run)
+        run.reseal(*SETTINGS)
+    return log
 
 
 def write_config(run: Run) -> None:

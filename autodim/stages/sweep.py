@@ -30,13 +30,12 @@ from autodim.stages.cut import entry_cut
 from autodim.stages.cutter import Cutter
 from autodim.stages.evidence import EVIDENCE
 from autodim.stages.importance import importance
-from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain, run_result
 from autodim.stages.prune import prune
 from autodim.stages.report import write_report
 from autodim.stages.retrain import retrain
 from autodim.stages.run import Run
-from autodim.stages.search import write_config
+from autodim.stages.search import prepared
 from autodim.stages.serve import load_served
 from autodim.stages.session import Session
 from autodim.stages.sweep_cost import Cost, time_pass_and_epoch
@@ -81,8 +80,7 @@ def sweep(
     run = Run(Path(config.run), config, say=progress.line)
     with artifact.Lock(run.folder), StopFlag() as stop:
         session = Session(set_up(config.device, config.threads), progress, stop)
-        write_config(run)
-        log = prepare(run, session)
+        log = prepared(run, session)
         pretrain(run, log, session)
         stop.check()
         measure = Measure(Cutter(run, log, session), log.part(part))
@@ -99,7 +97,7 @@ def sweep(
             time_pass_and_epoch(measure.cost, measure.network, log, config, session)
         artifact.write_json(run.folder / "sweep" / "cost.json", measure.cost.to_json())
         write_sweep(run.folder / "sweep", rows, part, run_result(run, "pretrain"))
-        if run.done("evaluate") is not None and (run.folder / "report.html").is_file():
+        if run.is_current("evaluate") and (run.folder / "report.html").is_file():
             write_report(run)
     return rows
 

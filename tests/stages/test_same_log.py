@@ -1,17 +1,30 @@
-"""A log that was copied, moved or written anew with the same bytes is the same log: nothing is made again."""
+"""A log that was copied, moved or written anew with the same bytes is the same log, and nothing is made again; another
+log or another model is never mixed with what a folder has."""
 
 import os
 import shutil
 
 import pytest
-from conftest import tiny_config
+from conftest import tiny_config, tiny_frame
 
+from autodim import artifact
+from autodim.config.reader import load_config
+from autodim.errors import ConfigError
+from autodim.stages.online import continue_run
 from autodim.stages.plan import plan
 from autodim.stages.prepare import open_log
 from autodim.stages.search import search
+from autodim.stages.sweep import sweep
+from autodim.stages.verify import damages
 from autodim.training.progress import Progress
 
-SAME = "the same to the last byte"
+SAME = "every byte is the same"
+
+
+def content(folder):
+    """Every file's sum, but for the lock."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "lock"]
+    return {str(p.relative_to(folder)): artifact.sha256(p) for p in files}
 
 
 @pytest.fixture
@@ -63,3 +76,47 @@ def test_another_setting_is_another_encoding(searched, capsys):
     assert SAME not in said and "prepare: what was there is kept in" in said
     search(config.model_copy(update={"data": data}), Progress("lines"))  # nothing of the other encoding is in the way
     assert capsys.readouterr().err.count("up to date") == 5
+
+
+@pytest.mark.parametrize("stage", ["prune", "retrain", "evaluate"])
+@pytest.mark.parametrize(("section", "change"), [("data", {"min_count": 3}), ("model", {"hidden": (4,)})])
+def test_the_middle_of_the_road_refuses_another_log_or_model_and_leaves_all_as_it_was(searched, stage, section, change):
+    _, config, run = searched
+    if (stage, section) == ("evaluate", "model"):
+        return  # it describes no model
+    before = content(run.folder)
+    other = getattr(config, section).model_copy(update=change)
+    with pytest.raises(ConfigError, match="autodim search"):
+        search(config.model_copy(update={section: other}), Progress("quiet"), (stage,))
+    assert content(run.folder) == before
+
+
+def test_a_cold_retrain_may_have_another_dense_part(searched):
+    _, config, run = searched
+    model = config.model.model_copy(update={"hidden": (4,)})
+    cold = config.retrain.model_copy(update={"mode": "cold"})
+    search(config.model_copy(update={"model": model, "retrain": cold}), Progress("quiet"), ("retrain", "evaluate"))
+    assert artifact.read_json(run.stage("retrain") / "model" / "model.json")["model"]["hidden"] == [4]
+
+
+def test_a_sweep_with_other_settings_leaves_a_whole_folder(searched):
+    _, config, run = searched
+    assert not damages(run.folder)[1]
+    budget = config.prune.budget.model_copy(update={"share": 0.3})
+    other = config.model_copy(update={"prune": config.prune.model_copy(update={"budget": budget})})
+    sweep(other, ("spectral",), (0.5,), Progress("quiet"))
+    assert not damages(run.folder)[1]
+    data = config.data.model_copy(update={"min_count": 3})  # an encoding that the evaluation here is not of
+    sweep(other.model_copy(update={"data": data}), ("spectral",), (0.5,), Progress("quiet"))
+    assert not damages(run.folder)[1]
+
+
+def test_a_continuation_keeps_its_ids(searched, tmp_path, capsys):
+    _, config, run = searched
+    tiny_frame(600, seed=9).to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "next"
+    target = config.model_copy(update={"run": str(out)})
+    continue_run(run.folder, target, tmp_path / "new.csv", "small", Progress("quiet"))
+    ids = content(out / "data")
+    search(load_config(out / "config.yaml").config, Progress("quiet"), ("evaluate",))
+    assert content(out / "data") == ids and not (out / "previous").exists()

@@ -13,6 +13,7 @@ from conftest import tiny_config, tiny_frame
 from autodim import artifact
 from autodim.errors import BudgetError, ConfigError, NoSafeCut, RunError
 from autodim.stages.search import search
+from autodim.stages.verify import damages
 from autodim.training.interrupt import Interrupted
 from autodim.training.progress import Progress
 
@@ -73,6 +74,8 @@ def walk(folder, seed, steps):
             key = choose.choice(list(settings))
             settings[key] = choose.choice(CHOICES[key])
             done.append(f"{key}={settings[key]}")
+        if settings["retrain.mode"] == "none":
+            settings["retrain.distill"] = "0"  # it would be refused
         if choose.random() < 0.3:
             os.utime(log, (choose.randrange(10**9),) * 2)
             done.append("the log is written anew")
@@ -96,6 +99,7 @@ def walk(folder, seed, steps):
             if key not in fresh:
                 fresh[key] = left(search(config(folder / f"fresh-{len(fresh)}"), Progress("quiet")).folder)
             assert left(folder / "run") == fresh[key], done
+            assert not damages(folder / "run")[1], done
     return len(fresh)
 
 
