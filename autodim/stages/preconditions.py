@@ -32,12 +32,29 @@ def check_log(run: Run, stages: Sequence[str], session: Session, frame: pd.DataF
     first = next((name for name in AFTER if name in stages), None)
     if "pretrain" in stages or first is None or run.done("pretrain") is None:
         return
-    inputs, done = prepare_inputs(run.config.data, frame), run.done("prepare")
-    if done is not None and done.inputs != inputs and not same_log(run, inputs, session, frame):
+    if _is_other_log(run, session, frame):
         raise ConfigError(
             f"{run.folder}: settings of `data`, or the log itself, were changed since it was encoded, and {first} goes "
             f"on from a model of what was there; run `autodim search {run.folder}`, or go back to the earlier settings"
         )
+
+
+def check_served(run: Run, session: Session) -> None:
+    """What measures beside the road does not take the log of a model away that the folder serves.
+
+    Raises:
+        ConfigError: settings of `data` were changed, or the log was.
+    """
+    if run.is_current("retrain") and _is_other_log(run, session):
+        raise ConfigError(
+            f"{run.folder}: settings of `data`, or the log itself, were changed since it was encoded, and the folder "
+            f"serves a model of what was there; take another folder (run=PATH), or `autodim search {run.folder}` first"
+        )
+
+
+def _is_other_log(run: Run, session: Session, frame: pd.DataFrame | None = None) -> bool:
+    inputs, done = prepare_inputs(run.config.data, frame), run.done("prepare")
+    return done is not None and done.inputs != inputs and not same_log(run, inputs, session, frame)
 
 
 def check_model(run: Run, stages: Sequence[str], log: EncodedLog, widths: Path | None) -> None:

@@ -14,7 +14,7 @@ from autodim.data.encoded import EncodedLog
 from autodim.stages.environment import environment
 from autodim.stages.evaluate import evaluate
 from autodim.stages.memory import check_memory
-from autodim.stages.preconditions import check_log, check_model
+from autodim.stages.preconditions import check_log, check_model, check_served
 from autodim.stages.prepare import prepare
 from autodim.stages.pretrain import pretrain
 from autodim.stages.prune import check_feasible, prune
@@ -96,6 +96,7 @@ def prepared(run: Run, session: Session) -> EncodedLog:
     fresh = not (run.folder / "config.yaml").exists()
     if fresh:
         write_config(run)
+    check_served(run, session)
     log = prepare(run, session)
     if not fresh:
         run.unseal(*SETTINGS)

@@ -106,9 +106,11 @@ def test_a_sweep_with_other_settings_leaves_a_whole_folder(searched):
     other = config.model_copy(update={"prune": config.prune.model_copy(update={"budget": budget})})
     sweep(other, ("spectral",), (0.5,), Progress("quiet"))
     assert not damages(run.folder)[1]
-    data = config.data.model_copy(update={"min_count": 3})  # an encoding that the evaluation here is not of
-    sweep(other.model_copy(update={"data": data}), ("spectral",), (0.5,), Progress("quiet"))
-    assert not damages(run.folder)[1]
+    before = content(run.folder)
+    data = config.data.model_copy(update={"min_count": 3})
+    with pytest.raises(ConfigError, match="serves a model"):
+        sweep(other.model_copy(update={"data": data}), ("spectral",), (0.5,), Progress("quiet"))
+    assert content(run.folder) == before
 
 
 def test_a_continuation_keeps_its_ids(searched, tmp_path, capsys):
