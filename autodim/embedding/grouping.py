@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodim.embedding.rows import PIECE, UniqueRows, cut
+from autodim.embedding.rows import PIECE, UniqueRows, in_pieces
 
 if TYPE_CHECKING:
     from autodim.data.batch import Batch
@@ -62,7 +62,7 @@ class Grouping:
         unique, *total = (int(n) for n in self._counts)
         starts = torch.searchsorted(self._group, torch.arange(unique, device=self._group.device))  # U
         counts = F.pad(starts[1:], (0, 1), value=self._group.shape[0]) - starts
-        pieces = cut(counts, starts, total[0], self._piece) if total else None
+        pieces = in_pieces(counts, starts, total[0], self._piece) if total else None
         return UniqueRows(self._ordered.index_select(0, starts).long(), counts, self._order, starts, pieces)
 
 

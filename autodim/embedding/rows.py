@@ -81,10 +81,10 @@ def unique_rows(rows: Tensor) -> UniqueRows:
     ordered, order = torch.sort(rows, stable=True)
     unique, counts = torch.unique_consecutive(ordered, return_counts=True)
     starts = counts.cumsum(0) - counts
-    return UniqueRows(unique.long(), counts, order, starts, cut(counts, starts) if rows.is_cuda else None)
+    return UniqueRows(unique.long(), counts, order, starts, in_pieces(counts, starts) if rows.is_cuda else None)
 
 
-def cut(counts: Tensor, starts: Tensor, total: int | None = None, piece: int = PIECE) -> tuple[Tensor, Tensor]:
+def in_pieces(counts: Tensor, starts: Tensor, total: int | None = None, piece: int = PIECE) -> tuple[Tensor, Tensor]:
     """Each row's ids in pieces of at most `piece`; see `UniqueRows.pieces`.
 
     Args:

@@ -19,7 +19,7 @@ from autodim.config.schema import DenseOptimizerConfig, ModelConfig, WeightingCo
 from autodim.data.batch import Bag, Batch
 from autodim.embedding.grouping import Grouping, begin
 from autodim.embedding.layout import Block, Layout, Slot, Table, uniform_layout
-from autodim.embedding.rows import cut, unique_rows
+from autodim.embedding.rows import in_pieces, unique_rows
 from autodim.optim import build_dense_optimizer
 from autodim.optim.methods import CLIPPERS, DENSE_OPTIMIZERS, PERTURBATIONS, TABLE_OPTIMIZERS
 from autodim.stages.model_folder import build_network
@@ -119,7 +119,7 @@ def test_sums_by_pieces_are_the_sums(rows, piece, weighted):
     lengths = torch.cat([starts[1:], torch.tensor([len(rows)])]) - starts
     assert min(lengths.tolist()) >= 1 and max(lengths.tolist()) <= piece  # what one thread of a GPU adds
     assert torch.equal(starts[first], pieces.starts)
-    assert all(map(torch.equal, pieces.pieces, cut(whole.counts, whole.starts, piece=piece)))
+    assert all(map(torch.equal, pieces.pieces, in_pieces(whole.counts, whole.starts, piece=piece)))
     values = torch.arange(3.0 * len(rows), dtype=torch.float64).view(-1, 3)  # whole numbers: exact in any order
     factors = torch.arange(1.0, len(rows) + 1, dtype=torch.float64) if weighted else None
     assert torch.equal(pieces.sum(values, weights=factors), whole.sum(values, weights=factors))
