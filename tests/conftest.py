@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from autodim import artifact
 from autodim.config.reader import load_config
 from autodim.config.schema import Config
 
@@ -54,6 +56,15 @@ def tiny_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("log") / "clicks.csv"
     tiny_frame().to_csv(path, index=False)
     return path
+
+
+OUTCOME = ("metrics.jsonl", "widths.yaml", "evaluate/results.json", "pretrain/history.json", "retrain/history.json")
+OUTCOME += tuple(f"{stage}/model/network.safetensors" for stage in ("pretrain", "prune", "retrain"))
+
+
+def outcome(run: Path, names: Iterable[str] = OUTCOME) -> dict[str, str]:
+    """sha256 of everything that a run must end with, whatever happened before."""
+    return {name: artifact.sha256(run / name) for name in names}
 
 
 def tiny_config(log: Path, run: Path, *overrides: str) -> Config:

@@ -66,7 +66,7 @@ MIXED = {
     aten.index_put_.default,
     aten._index_put_impl_.default,
 }
-SHAPES = {aten.nonzero.default, aten._unique2.default, aten.unique_consecutive.default, aten.masked_select.default}
+WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 waits: collections.Counter[str] = collections.Counter()
 
 
@@ -115,7 +115,15 @@ def is_gpu(device: Any) -> bool:
     return device is not None and torch.device(device).type == "cuda"
 
 
-def check(operator: Any, args: Any, there: list[Cuda], here: list[Tensor], others: list[Any], made_there: bool) -> None:
+def check(
+    operator: Any,
+    args: Any,
+    kwargs: dict[str, Any],
+    there: list[Cuda],
+    here: list[Tensor],
+    others: list[Any],
+    made_there: bool,
+) -> None:
     """Raise as CUDA would, and count where it would wait."""
     if there and operator not in MIXED and (strays := [x for x in here if x.dim()]):
         shapes = [tuple(x.shape) for x in strays], [tuple(x.shape) for x in there]
@@ -127,7 +135,8 @@ def check(operator: Any, args: Any, there: list[Cuda], here: list[Tensor], other
             raise RuntimeError(f"{operator}: a tensor of the CPU indexed by one of the device")
         if any(isinstance(i, Tensor) and i.dtype == torch.bool for i in args[1]):
             wait("an index of bool")
-    if operator in SHAPES:
+    told = operator is aten.repeat_interleave.Tensor and kwargs.get("output_size") is not None
+    if WAITS & set(operator.tags) and operator not in MIXED and not told:
         wait(operator.name())
 
 
@@ -140,15 +149,10 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     kwargs = {k: v for k, v in kwargs.items() if k != "pin_memory"}
     if not there and not is_gpu(target):
         return operator(*args, **kwargs)
-    check(operator, args, there, here, flat, is_gpu(target))
+    check(operator, args, kwargs, there, here, flat, is_gpu(target))
     held, options = tree_map(lambda x: x.held if isinstance(x, Cuda) else x, (args, kwargs))
     if is_gpu(target):
         options["device"] = CPU
-    if operator is aten._local_scalar_dense.default:
-        wait("item")
-        return operator(*held)
-    if operator is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None:
-        wait("repeat_interleave")
     if operator is aten._to_copy.default:
         return moved(args[0], held[0], options, None if target is None else torch.device(target))
     if operator is aten.copy_.default:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -153,13 +153,14 @@ def source_hash(data: DataConfig, base: Path, source: pd.DataFrame | None = None
     """Hash of what is read, quickly: of each file its name, size, modification time, first and last megabyte; of a log
     that autodim builds its options and the version of the package that it is built from; of a frame its values."""
 
-    def quick(file: Path, digest: Hash) -> None:
-        state = file.stat()
-        digest.update(json.dumps([file.name, state.st_size, state.st_mtime_ns]).encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(ENDS))
-            stream.seek(max(0, state.st_size - ENDS))
-            digest.update(stream.read(ENDS))
+    def quick(files: Sequence[Path], digest: Hash) -> None:
+        for file in files:
+            state = file.stat()
+            digest.update(json.dumps([file.name, state.st_size, state.st_mtime_ns]).encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(ENDS))
+                stream.seek(max(0, state.st_size - ENDS))
+                digest.update(stream.read(ENDS))
 
     return _hash(data, base, source, quick)
 
@@ -172,24 +173,25 @@ def content_hash(
 
     Cost: one reading of the files, about a second a gigabyte.
     """
-    total = done = 0
-    if source is None and (data.log not in BUILT or data.path is not None):
-        total = sum(file.stat().st_size for one in sources(data) for file in log_files(one, base))
 
-    def whole(file: Path, digest: Hash) -> None:
-        nonlocal done
-        digest.update(json.dumps([file.name, file.stat().st_size]).encode())
-        with file.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-                done += len(block)
-                if progress is not None:
-                    progress("comparing", done, total)
+    def whole(files: Sequence[Path], digest: Hash) -> None:
+        sizes = [file.stat().st_size for file in files]
+        done = 0
+        for file, size in zip(files, sizes, strict=True):
+            digest.update(json.dumps([file.name, size]).encode())
+            with file.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    digest.update(block)
+                    done += len(block)
+                    if progress is not None:
+                        progress("comparing", done, sum(sizes))
 
     return _hash(data, base, source, whole)
 
 
-def _hash(data: DataConfig, base: Path, source: pd.DataFrame | None, of_file: Callable[[Path, Hash], None]) -> str:
+def _hash(
+    data: DataConfig, base: Path, source: pd.DataFrame | None, read: Callable[[Sequence[Path], Hash], None]
+) -> str:
     digest = hashlib.sha256()
     if source is not None:
         for start in range(0, len(source), PARQUET_ROWS):
@@ -208,6 +210,5 @@ def _hash(data: DataConfig, base: Path, source: pd.DataFrame | None, of_file: Ca
             version = "absent"
         digest.update(json.dumps([data.log, package, version, data.options], sort_keys=True).encode())
     else:
-        for file in (file for one in sources(data) for file in log_files(one, base)):
-            of_file(file, digest)
+        read([file for one in sources(data) for file in log_files(one, base)], digest)
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from autodim import artifact
 from autodim.config.schema import ModelConfig
 from autodim.data.encoded import EncodedLog
 from autodim.errors import ConfigError
-from autodim.stages.prepare import prepare_inputs, same_log
+from autodim.stages.prepare import known_inputs
 from autodim.stages.retrain import is_warm, read_allocation
 from autodim.stages.run import Run
 from autodim.stages.session import Session
@@ -53,8 +53,9 @@ def check_served(run: Run, session: Session) -> None:
 
 
 def _is_other_log(run: Run, session: Session, frame: pd.DataFrame | None = None) -> bool:
-    inputs, done = prepare_inputs(run.config.data, frame), run.done("prepare")
-    return done is not None and done.inputs != inputs and not same_log(run, inputs, session, frame)
+    inputs = known_inputs(run, session, frame)
+    done = run.done("prepare")
+    return done is not None and done.inputs != inputs
 
 
 def check_model(run: Run, stages: Sequence[str], log: EncodedLog, widths: Path | None) -> None:

@@ -34,14 +34,7 @@ def prepare(run: Run, session: Session, frame: pd.DataFrame | None = None) -> En
         DataError: the log is not as it was described (file, line, column and what to do).
     """
     data = run.config.data
-    inputs = prepare_inputs(data, frame)
-    done = run.done("prepare")
-    if done is not None and same_log(run, inputs, session, frame):
-        if (run.folder / CONTINUED).is_file():
-            inputs = done.inputs  # those of the continuation, whose ids hold
-        else:
-            session.progress.line("prepare: the log lies elsewhere or was written anew; every byte is the same")
-            run.adopt("prepare", inputs)
+    inputs = known_inputs(run, session, frame)
     if run.up_to_date("prepare", inputs):
         session.progress.line("prepare: up to date")
         log = open_log(run)
@@ -112,6 +105,19 @@ def encode_with_progress(
     """Encode a log and show how far it is; a signal stops it between two pieces."""
     encode(data, folder, Path.cwd(), progress=_teller(session, frame), source=frame)
     check_written(folder)
+
+
+def known_inputs(run: Run, session: Session, frame: pd.DataFrame | None = None) -> str:
+    """`prepare_inputs`, those of the encoded log where it is of the same values; it is noted that it is, so that they
+    are read for that once."""
+    inputs, done = prepare_inputs(run.config.data, frame), run.done("prepare")
+    if done is None or not same_log(run, inputs, session, frame):
+        return inputs
+    if (run.folder / CONTINUED).is_file():
+        return done.inputs  # those of the continuation, whose ids hold
+    session.progress.line("prepare: the log lies elsewhere or was written anew; every byte is the same")
+    run.adopt("prepare", inputs)
+    return inputs
 
 
 def same_log(run: Run, inputs: str, session: Session, frame: pd.DataFrame | None = None) -> bool:

@@ -23,7 +23,7 @@ from autodim.embedding.parts import slot_part
 from autodim.stages.edits import spread_rows
 from autodim.stages.session import Session
 from autodim.stages.task_scores import by_tasks
-from autodim.training.evaluation import CHUNK, CHUNK_GPU
+from autodim.training.evaluation import chunk_rows
 from autodim.training.network import Network
 
 
@@ -119,8 +119,8 @@ def score(
 def _chunk(numbers: int, device: torch.device) -> int:
     """Rows at a time, for vectors of so many numbers a row: each chunk costs a hundred small calls, so few of them, but
     a chunk's vectors stay within 8 MiB, which a shared cache holds; on a GPU within 256 MiB."""
-    most, numbers_at_once = (CHUNK, 8 << 18) if device.type == "cpu" else (CHUNK_GPU, 256 << 18)
-    return max(1024, min(most, numbers_at_once // max(1, numbers) // 1024 * 1024))
+    at_once = 8 << 18 if device.type == "cpu" else 256 << 18
+    return max(1024, min(chunk_rows(device), at_once // max(1, numbers) // 1024 * 1024))
 
 
 def _saliencies(spectral: Spectral, tables: Mapping[str, str], task: int | None) -> dict[str, Tensor]:

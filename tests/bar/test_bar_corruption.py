@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import copy_of_finished, finished, outcome, small_config, walk
+from conftest import outcome
+from tiny_runs import copy_of_finished, finished, small_config, walk
 
 from autodim import artifact
 from autodim.errors import AutodimError, RunError

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import outcome
 from faults import Disk, watched
-from tiny_runs import finished, outcome, small_config, walk
+from tiny_runs import finished, small_config, walk
 
 from autodim import artifact
 from autodim.config.writer import to_yaml

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config, tiny_frame
-from tiny_runs import SMALL, copy_of_finished, finished, outcome, small_config, walk
+from conftest import outcome, tiny_config, tiny_frame
+from tiny_runs import SMALL, copy_of_finished, finished, small_config, walk
 
 from autodim.data.batches import Order
 from autodim.errors import DataError, TrainingError

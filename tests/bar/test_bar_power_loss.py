@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import outcome
 from faults import Disk, watched
-from tiny_runs import finished, outcome, small_config, walk
+from tiny_runs import finished, small_config, walk
 
 from autodim.errors import RunError
 from autodim.stages.run import FOLDERS, Run

@@ -13,7 +13,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny_runs import finished, outcome, walk
+from conftest import outcome
+from tiny_runs import finished, walk
 
 from autodim.training.interrupt import Interrupted
 from autodim.training.step import Step

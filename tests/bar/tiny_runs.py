@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,8 +23,6 @@ SMALL = (
     "model.hidden=[4]",
 )
 # sha256 of these must not depend on interruptions
-OUTCOME = ("metrics.jsonl", "widths.yaml", "evaluate/results.json", "pretrain/history.json", "retrain/history.json")
-OUTCOME += tuple(f"{stage}/model/network.safetensors" for stage in ("pretrain", "prune", "retrain"))
 
 
 @functools.cache
@@ -56,8 +53,3 @@ def finished() -> Path:
 
 def copy_of_finished(folder: Path) -> Path:
     return Path(shutil.copytree(finished(), folder))
-
-
-def outcome(run: Path) -> dict[str, str]:
-    """sha256 of everything that a run must end with."""
-    return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in OUTCOME}

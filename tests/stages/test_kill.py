@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import tiny_config
+from conftest import outcome, tiny_config
 
 from autodim.config.writer import to_yaml
 
@@ -21,13 +20,6 @@ def start(config: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "autodim", "search", str(config), "--quiet"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def outcome(run: Path) -> dict[str, str]:
-    """sha256 of everything that must not depend on interruptions."""
-    names = ["metrics.jsonl", "widths.yaml", "evaluate/results.json", "pretrain/history.json", "retrain/history.json"]
-    names += [f"{s}/model/network.safetensors" for s in ("pretrain", "prune", "retrain")]
-    return {n: hashlib.sha256((run / n).read_bytes()).hexdigest() for n in names}
 
 
 def reference(log: Path, folder: Path) -> tuple[Path, dict[str, str], float]:
